@@ -1,0 +1,1 @@
+//! What others speak to us: Core-compatible JSON-RPC and the dashboard.

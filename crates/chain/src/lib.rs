@@ -1,0 +1,1 @@
+//! Consensus: headers, blocks, coins, undo, reorganisations, block files. No network.

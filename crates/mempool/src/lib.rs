@@ -1,0 +1,1 @@
+//! Policy: admission, eviction, block templates.

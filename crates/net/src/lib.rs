@@ -1,0 +1,1 @@
+//! The only crate with sockets: listens, dials, frames, limits; drives the machines.

@@ -1,0 +1,55 @@
+//! The queue between a machine's insides and its [`Machine::poll`](crate::Machine::poll).
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use crate::{CloseReason, DialToken, LinkId, Output};
+
+/// Outputs in the order in which they were asked for.
+#[derive(Debug)]
+pub struct Outbox<Msg, Event, Job> {
+    queue: VecDeque<Output<Msg, Event, Job>>,
+}
+
+impl<Msg, Event, Job> Default for Outbox<Msg, Event, Job> {
+    fn default() -> Self {
+        Self { queue: VecDeque::new() }
+    }
+}
+
+impl<Msg, Event, Job> Outbox<Msg, Event, Job> {
+    /// Queues a message.
+    pub fn send(&mut self, link: LinkId, msg: Msg) {
+        self.queue.push_back(Output::Send { link, msg });
+    }
+
+    /// Asks for a dial.
+    pub fn dial(&mut self, addr: SocketAddr, token: DialToken) {
+        self.queue.push_back(Output::Dial { addr, token });
+    }
+
+    /// Asks for a close.
+    pub fn close(&mut self, link: LinkId, reason: CloseReason) {
+        self.queue.push_back(Output::Close { link, reason });
+    }
+
+    /// Hands out slow work.
+    pub fn job(&mut self, job: Job) {
+        self.queue.push_back(Output::Job(job));
+    }
+
+    /// Tells the program.
+    pub fn event(&mut self, event: Event) {
+        self.queue.push_back(Output::Event(event));
+    }
+
+    /// Queues any output.
+    pub fn push(&mut self, output: Output<Msg, Event, Job>) {
+        self.queue.push_back(output);
+    }
+
+    /// Takes the oldest output.
+    pub fn pop(&mut self) -> Option<Output<Msg, Event, Job>> {
+        self.queue.pop_front()
+    }
+}

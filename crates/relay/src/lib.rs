@@ -1,0 +1,1 @@
+//! The Bitcoin peer: wire codec, handshake, header and block sync, flooding, addresses.

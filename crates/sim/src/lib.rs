@@ -1,0 +1,1 @@
+//! A deterministic network that runs the very same machines: clock, links, churn, adversaries.

@@ -1,0 +1,1 @@
+//! Storage traits and their backends: files, memory, and one that crashes on purpose.

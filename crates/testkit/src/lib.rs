@@ -1,0 +1,1 @@
+//! Real peers for tests: bitcoind, libtorrent, Transmission, a browser, each on loopback.

@@ -1,0 +1,1 @@
+//! The BitTorrent peer: metainfo, wire, swarm, picker, choker, disk, trackers.
