@@ -1,0 +1,59 @@
+# One command for each thing a person does with this repository; `make help` lists them.
+
+CARGO ?= cargo
+CACHE ?= $(HOME)/.cache/dunlin
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+TOOLS := $(CACHE)/tools
+CARGO_DENY := $(TOOLS)/bin/cargo-deny
+# A compiler cache, when ccache is installed, keeps what it built beside our other caches.
+export CCACHE_DIR ?= $(CACHE)/ccache
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test peers bench lint fmt clippy doc deny advisories install
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Install what is missing, build, and run a flock of peers on this machine
+	@scripts/setup.sh run
+	$(CARGO) build --release --locked -p dunlin
+	$(TARGET)/release/dunlin flock
+
+build: ## Build the program
+	$(CARGO) build --release --locked -p dunlin
+
+peers: ## Prepare the real peers that tests run against (bitcoind, libtorrent, Transmission, Chromium)
+	@scripts/setup.sh test
+	$(CARGO) run --release --locked --quiet -p dunlin-testkit --bin testkit-setup
+
+test: peers ## Install what is missing and run every test, those against real peers included
+	$(CARGO) test --release --locked --workspace
+
+bench: peers ## Measure Dunlin against real peers on the same work in the same run
+	$(CARGO) bench --locked -p dunlin
+
+lint: fmt clippy doc deny ## Every check that needs no running program
+
+fmt:
+	$(CARGO) fmt --all -- --check
+
+clippy:
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps --document-private-items
+
+deny: $(CARGO_DENY)
+	$(CARGO_DENY) --locked check --hide-inclusion-graph bans licenses sources
+
+advisories: $(CARGO_DENY) ## Look for known vulnerabilities in dependencies (fetches the advisory database)
+	$(CARGO_DENY) --locked check advisories
+
+# Its own target directory, so that the tool's build never disturbs ours.
+$(CARGO_DENY):
+	CARGO_TARGET_DIR=$(CACHE)/tools-target $(CARGO) install cargo-deny --locked --quiet --root $(TOOLS)
+	rm -rf $(CACHE)/tools-target
+
+install: ## Install the program into cargo's bin folder
+	@scripts/setup.sh run
+	$(CARGO) install --locked --path crates/dunlin
