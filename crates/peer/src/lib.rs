@@ -1,16 +1,25 @@
-//! The vocabulary of a peer: time, links, the [`Machine`] trait, wire codecs, the outbox.
+//! The vocabulary of a peer: time, links, the [`Machine`] trait, wire codecs, the outbox, the address book, budgets.
 //!
 //! Nothing here opens a socket, reads a clock or touches a disk. Every protocol of Dunlin is a [`Machine`]: the
 //! reactor of `dunlin-net` drives it over TCP, the simulator of `dunlin-sim` drives the very same code from a seed.
 
+mod address_book;
+mod budget;
 mod codec;
 mod link;
 mod machine;
+mod netgroup;
 mod outbox;
 mod time;
 
+pub use address_book::{
+    AddressBook, AddressBookError, AddressEntry, BUCKET_SIZE, NEW_BUCKETS, NEW_BUCKETS_PER_SOURCE, Reach,
+    TRIED_BUCKETS, TRIED_BUCKETS_PER_GROUP,
+};
+pub use budget::Budget;
 pub use codec::{Codec, CodecError, SendBuf};
 pub use link::{DialToken, Direction, Link, LinkId};
 pub use machine::{CloseReason, DisconnectCause, Input, Machine, Output};
+pub use netgroup::{NetGroup, canonical, is_public};
 pub use outbox::Outbox;
 pub use time::Now;
