@@ -1,1 +1,20 @@
 //! The BitTorrent peer: metainfo, wire, swarm, picker, choker, disk, trackers.
+//!
+//! The formats ([`bencode`], [`metainfo`], [`magnet`], [`wire`], [`tracker`]) are pure: bytes in, typed values
+//! out, every length a claim until proven. Only [`disk`] and [`resume`] touch files.
+
+pub mod bencode;
+pub mod bitfield;
+pub mod disk;
+pub mod id;
+pub mod magnet;
+pub mod metainfo;
+mod paths;
+pub mod resume;
+pub mod tracker;
+pub mod wire;
+
+pub use bitfield::Bitfield;
+pub use id::{InfoHash, PeerId};
+pub use magnet::Magnet;
+pub use metainfo::Metainfo;

@@ -1,0 +1,206 @@
+//! What the engine asks of the disk, and what it gets back.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::resume::Resume;
+use crate::wire::Block;
+use crate::{Bitfield, InfoHash, Metainfo};
+
+/// Work on one torrent's files. A torrent has to be opened before anything else is asked of it.
+#[derive(Clone, Debug)]
+pub enum Job {
+    /// Makes a torrent known, looks at which of its files are there, creates its empty files.
+    /// Opening a torrent that is open starts afresh.
+    Open {
+        /// What its files are.
+        metainfo: Arc<Metainfo>,
+        /// The folder under which all of them stay.
+        dir: PathBuf,
+        /// What an earlier run verified. Pieces of files that changed since then are not believed.
+        resume: Option<Arc<Resume>>,
+        /// Nothing is ever created or written.
+        read_only: bool,
+    },
+    /// Reads and hashes pieces that may be on disk. Jobs for several ranges may run side by side.
+    Check {
+        /// Which torrent.
+        info_hash: InfoHash,
+        /// Which pieces; [`Opened::unknown`] has ranges of a good size.
+        pieces: Range<u32>,
+    },
+    /// Hashes a piece from its blocks and, when it is good, writes it.
+    WritePiece {
+        /// Which torrent.
+        info_hash: InfoHash,
+        /// Which piece.
+        piece: u32,
+        /// The whole piece, in order.
+        blocks: Vec<Bytes>,
+    },
+    /// Reads a block for a peer.
+    ReadBlock {
+        /// Which torrent.
+        info_hash: InfoHash,
+        /// Which block.
+        block: Block,
+        /// The asker's own number, given back.
+        ticket: u64,
+    },
+    /// Makes everything written so far survive a power cut.
+    Flush {
+        /// Which torrent.
+        info_hash: InfoHash,
+    },
+    /// Flushes, then replaces the torrent's resume file. `resume.files` is filled in by the disk.
+    SaveResume {
+        /// What to save; `resume.have` names only pieces whose `WritePiece` or `Check` is done.
+        resume: Box<Resume>,
+        /// Where.
+        file: PathBuf,
+    },
+    /// Forgets a torrent.
+    Close {
+        /// Which torrent.
+        info_hash: InfoHash,
+        /// Also deletes its files, and its folders where they are empty then.
+        delete_files: bool,
+        /// Also deletes this resume file.
+        resume_file: Option<PathBuf>,
+    },
+}
+
+impl Job {
+    /// The torrent that the job is about.
+    pub fn info_hash(&self) -> InfoHash {
+        match self {
+            Self::Open { metainfo, .. } => metainfo.info_hash,
+            Self::SaveResume { resume, .. } => resume.info_hash,
+            Self::Check { info_hash, .. }
+            | Self::WritePiece { info_hash, .. }
+            | Self::ReadBlock { info_hash, .. }
+            | Self::Flush { info_hash }
+            | Self::Close { info_hash, .. } => *info_hash,
+        }
+    }
+}
+
+/// A job's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// To [`Job::Open`].
+    Opened {
+        /// Which torrent.
+        info_hash: InfoHash,
+        /// What is there.
+        result: Result<Opened, DiskError>,
+    },
+    /// To [`Job::Check`].
+    Checked {
+        /// Which torrent.
+        info_hash: InfoHash,
+        /// Which pieces.
+        pieces: Range<u32>,
+        /// Those of them that are whole and right, rising.
+        result: Result<Vec<u32>, DiskError>,
+    },
+    /// To [`Job::WritePiece`].
+    Written {
+        /// Which torrent.
+        info_hash: InfoHash,
+        /// Which piece.
+        piece: u32,
+        /// Whether it was right; an error means that it is not on disk.
+        result: Result<Verdict, DiskError>,
+    },
+    /// To [`Job::ReadBlock`].
+    Read {
+        /// Which torrent.
+        info_hash: InfoHash,
+        /// Which block.
+        block: Block,
+        /// The asker's number.
+        ticket: u64,
+        /// The bytes.
+        result: Result<Bytes, DiskError>,
+    },
+    /// To [`Job::Flush`].
+    Flushed {
+        /// Which torrent.
+        info_hash: InfoHash,
+        /// Whether it worked.
+        result: Result<(), DiskError>,
+    },
+    /// To [`Job::SaveResume`].
+    ResumeSaved {
+        /// Which torrent.
+        info_hash: InfoHash,
+        /// Whether it worked.
+        result: Result<(), DiskError>,
+    },
+    /// To [`Job::Close`].
+    Closed {
+        /// Which torrent.
+        info_hash: InfoHash,
+        /// Whether everything asked for could be deleted.
+        result: Result<(), DiskError>,
+    },
+}
+
+/// What [`Job::Open`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Pieces verified by an earlier run, in files unchanged since.
+    pub have: Bitfield,
+    /// Pieces that may be on disk and have to be checked, in ranges fit for one [`Job::Check`] each. Pieces neither
+    /// here nor in `have` are missing.
+    pub unknown: Vec<Range<u32>>,
+}
+
+/// Whether a piece was what the torrent says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was, and it is written.
+    Verified,
+    /// It was not, and nothing is written.
+    HashMismatch {
+        /// SHA-1 of each block, so that the good piece shows later whose block was bad.
+        block_hashes: Vec<[u8; 20]>,
+    },
+}
+
+/// What kind of trouble a disk has, as far as it decides what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskErrorKind {
+    /// No space, or the quota is used up: stop writing, go on serving.
+    Full,
+    /// Not allowed, or a read-only file system.
+    Permission,
+    /// The file system or a limit does not take a file of this size.
+    TooLarge,
+    /// A file that held verified pieces is gone or shorter now: check again.
+    Changed,
+    /// A symbolic link, a folder or a device stands where the file belongs; nothing was followed.
+    Obstructed,
+    /// Too many open files in this process.
+    NoHandles,
+    /// The torrent is not open, or the job does not fit it: the engine's mistake.
+    Misuse,
+    /// Any other failure of the operating system.
+    Other,
+}
+
+/// The disk did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {text}", path.display())]
+pub struct DiskError {
+    /// What to do about it.
+    pub kind: DiskErrorKind,
+    /// The file or folder.
+    pub path: PathBuf,
+    /// One line for people.
+    pub text: String,
+}

@@ -1,0 +1,161 @@
+//! File names from strangers, made safe.
+//!
+//! A torrent's path is a list of names. Each becomes one component that cannot climb (`..`), cannot hide a separator
+//! or a NUL, cannot turn the reading direction of a name (Unicode's bidirectional controls) and is not longer than
+//! file systems take. Names that are fine stay exactly as they are, so that a folder which was shared is found again.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use crate::metainfo::File;
+
+/// The longest component, in bytes; common file systems end at 255, and a suffix may follow.
+const MAX_COMPONENT: usize = 240;
+/// The most folders inside each other.
+const MAX_DEPTH: usize = 100;
+/// The longest whole path, in bytes, well below the 4096 that Linux takes.
+const MAX_PATH: usize = 3000;
+
+/// Names that Windows keeps for devices, with or without an extension.
+#[cfg(windows)]
+const RESERVED: [&str; 22] = [
+    "CON", "PRN", "AUX", "NUL", "COM1", "COM2", "COM3", "COM4", "COM5", "COM6", "COM7", "COM8", "COM9", "LPT1", "LPT2",
+    "LPT3", "LPT4", "LPT5", "LPT6", "LPT7", "LPT8", "LPT9",
+];
+
+/// One safe path component. Bytes that are not UTF-8 become `_`, and so do separators and control characters;
+/// nothing at all and the names `.` and `..` become `_`.
+pub(crate) fn sanitise(name: &[u8]) -> String {
+    let mut safe = String::new();
+    for chunk in name.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            let c = if is_harmless(c) { c } else { '_' };
+            if safe.len() + c.len_utf8() > MAX_COMPONENT {
+                break;
+            }
+            safe.push(c);
+        }
+        if !chunk.invalid().is_empty() && safe.len() < MAX_COMPONENT {
+            safe.push('_');
+        }
+    }
+    if matches!(safe.as_str(), "" | "." | "..") {
+        return "_".into();
+    }
+    #[cfg(windows)]
+    {
+        let kept = safe.trim_end_matches(['.', ' ']).len();
+        safe.truncate(kept);
+        let stem = safe.split('.').next().unwrap_or_default().to_ascii_uppercase();
+        if safe.is_empty() || RESERVED.contains(&stem.as_str()) {
+            safe.insert(0, '_');
+        }
+    }
+    safe
+}
+
+fn is_harmless(c: char) -> bool {
+    let bidirectional = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let separator = matches!(c, '/' | '\\');
+    let windows = cfg!(windows) && matches!(c, '<' | '>' | ':' | '"' | '|' | '?' | '*');
+    !(c.is_control() || bidirectional || separator || windows)
+}
+
+/// The path of a file in the folder `name`; `None` when it is too deep or too long to exist.
+pub(crate) fn join(name: &str, parts: &[&[u8]]) -> Option<PathBuf> {
+    if parts.len() > MAX_DEPTH {
+        return None;
+    }
+    let mut path = PathBuf::from(name);
+    for part in parts {
+        path.push(sanitise(part));
+    }
+    (path.as_os_str().len() <= MAX_PATH).then_some(path)
+}
+
+/// Gives files that ended up with the same path, or with a path that another file needs as a folder, names of their
+/// own: `name.1`, `name.2`. Pad files never reach the disk and are left alone.
+pub(crate) fn separate(files: &mut [File]) {
+    let folders: HashSet<PathBuf> = files
+        .iter()
+        .filter(|file| !file.pad)
+        .flat_map(|file| file.path.ancestors().skip(1).map(folded).collect::<Vec<_>>())
+        .collect();
+    let mut taken: HashSet<PathBuf> = HashSet::with_capacity(files.len());
+    for index in 0..files.len() {
+        let path = files[index].path.clone();
+        if files[index].pad {
+            continue;
+        }
+        let mut candidate = path.clone();
+        let mut number = 0u64;
+        while folders.contains(&folded(&candidate)) || !taken.insert(folded(&candidate)) {
+            number += 1;
+            candidate = numbered(&path, number);
+        }
+        files[index].path = candidate;
+    }
+}
+
+fn numbered(path: &Path, number: u64) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    PathBuf::from(name)
+}
+
+/// What the file system holds for one and the same name.
+fn folded(path: &Path) -> PathBuf {
+    if cfg!(any(windows, target_os = "macos")) {
+        return PathBuf::from(path.to_string_lossy().to_lowercase());
+    }
+    path.to_path_buf()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_names_become_one_harmless_component() {
+        for (name, want) in [
+            (&b".."[..], "_"),
+            (b".", "_"),
+            (b"", "_"),
+            (b"../../etc/passwd", ".._.._etc_passwd"),
+            (b"/etc/passwd", "_etc_passwd"),
+            (b"a\\b", "a_b"),
+            (b"a\0b\n", "a_b_"),
+            (b"bad \xff\xfe utf8", "bad __ utf8"),
+            ("exe.\u{202e}gpj".as_bytes(), "exe._gpj"),
+            ("f\u{fc}r dich .txt".as_bytes(), "f\u{fc}r dich .txt"),
+            (b" lead and trail ", " lead and trail "),
+        ] {
+            assert_eq!(sanitise(name), want);
+        }
+        assert_eq!(sanitise(&[b'x'; 5000]).len(), MAX_COMPONENT);
+        assert_eq!(sanitise("\u{20ac}".repeat(500).as_bytes()).len(), MAX_COMPONENT);
+    }
+
+    #[test]
+    fn equal_paths_are_told_apart() {
+        let file = |path: &str| File {
+            path: path.into(),
+            length: 1,
+            offset: 0,
+            pad: false,
+            executable: false,
+        };
+        let mut files = ["t/a", "t/a", "t/a.1", "t/b/c", "t/b", "t/a"].map(file);
+        separate(&mut files);
+        let got: Vec<_> = files.iter().map(|file| file.path.to_str().unwrap()).collect();
+        assert_eq!(got, ["t/a", "t/a.1", "t/a.1.1", "t/b/c", "t/b.1", "t/a.2"]);
+    }
+
+    #[test]
+    fn paths_beyond_what_can_exist_are_refused() {
+        assert!(join("t", &[b"a"; 101]).is_none());
+        assert!(join("t", &[&[b'x'; 200][..]; 50]).is_none());
+        assert_eq!(join("t", &[b"..", b"x"]).unwrap(), Path::new("t/_/x"));
+    }
+}

@@ -1,0 +1,544 @@
+//! What to ask for next (BEP 3): pieces in hand first, then the rarest, at random for the first few; block by block,
+//! with an end game that asks several peers for the last blocks.
+//!
+//! A piece is in exactly one place: had, being verified, in hand (a [`Partial`]) or open. Memory is bounded because
+//! only so many pieces may be in hand at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use dunlin_peer::LinkId;
+use rand::Rng;
+
+use crate::bitfield::Bitfield;
+
+/// The unit of transfer that every client uses (BEP 3).
+pub const BLOCK_LEN: u32 = 16 * 1024;
+/// While we have fewer pieces than this, a new piece is chosen at random: soon we have something to trade.
+const RANDOM_FIRST: u32 = 4;
+/// Bytes of pieces that may be in hand at once.
+const IN_HAND_BYTES: u64 = 128 << 20;
+/// Pieces that may be in hand at once however large they are.
+const IN_HAND_MIN: usize = 4;
+/// Entries of the rarity order looked at for one choice; beyond it any piece will do.
+const RARITY_SCAN: usize = 4096;
+/// Peers asked for one block at once in the end game.
+const END_GAME_ASKERS: usize = 4;
+
+/// How a torrent is cut into pieces and blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Bytes of content.
+    pub total: u64,
+    /// Bytes of each piece but the last; never zero.
+    pub piece_len: u32,
+}
+
+impl Shape {
+    /// How many pieces there are.
+    pub fn pieces(&self) -> u32 {
+        let pieces = self.total.div_ceil(u64::from(self.piece_len.max(1)));
+        u32::try_from(pieces).unwrap_or(u32::MAX)
+    }
+
+    /// Bytes in piece `index`; zero beyond the end.
+    pub fn len_of(&self, index: u32) -> u32 {
+        let start = u64::from(index) * u64::from(self.piece_len);
+        let rest = self.total.saturating_sub(start);
+        u32::try_from(rest).unwrap_or(u32::MAX).min(self.piece_len)
+    }
+
+    /// Blocks in piece `index`.
+    fn blocks_of(&self, index: u32) -> u32 {
+        self.len_of(index).div_ceil(BLOCK_LEN)
+    }
+
+    /// The block of piece `index` at place `slot`.
+    fn block(&self, index: u32, slot: u32) -> Block {
+        let begin = slot * BLOCK_LEN;
+        Block {
+            piece: index,
+            begin,
+            len: self.len_of(index).saturating_sub(begin).min(BLOCK_LEN),
+        }
+    }
+}
+
+/// A block: what one request names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Block {
+    /// The piece.
+    pub piece: u32,
+    /// Offset in the piece.
+    pub begin: u32,
+    /// Length in bytes.
+    pub len: u32,
+}
+
+/// What became of a block that arrived.
+#[derive(Debug)]
+pub enum Arrival {
+    /// Nobody waits for it.
+    Useless,
+    /// It was stored; the others who were asked for it need not send it.
+    Stored {
+        /// Links with a request of the same block.
+        others: Vec<LinkId>,
+    },
+    /// It was the last of its piece.
+    Complete {
+        /// Links with a request of the same block.
+        others: Vec<LinkId>,
+        /// The piece's blocks in order.
+        blocks: Vec<Bytes>,
+        /// Who sent each block.
+        from: Vec<LinkId>,
+    },
+}
+
+/// One block of a piece in hand.
+#[derive(Debug)]
+enum Slot {
+    Free,
+    Asked { first: LinkId, more: Vec<LinkId> },
+    Here { from: LinkId, data: Bytes },
+}
+
+/// A piece in hand.
+#[derive(Debug)]
+struct Partial {
+    slots: Vec<Slot>,
+    free: u32,
+    here: u32,
+    /// A piece that failed before is fetched from one peer alone, so that a second failure names the liar.
+    only: Option<LinkId>,
+}
+
+/// Chooses blocks and keeps account of them.
+#[derive(Debug)]
+pub struct Picker {
+    shape: Shape,
+    sequential: bool,
+    have: Bitfield,
+    open: Bitfield,
+    verifying: BTreeSet<u32>,
+    partials: BTreeMap<u32, Partial>,
+    /// Pieces in hand with a block that nobody was asked for.
+    unasked: BTreeSet<u32>,
+    /// Pieces whose hash was wrong.
+    failed: BTreeSet<u32>,
+    /// For each piece, how many peers have it, those not counted that have everything.
+    availability: Vec<u32>,
+    seeds: u32,
+    /// Breaks ties between equally rare pieces, so that peers do not all want the same one.
+    shuffle: Vec<u32>,
+    /// The open pieces, rarest first.
+    rarest: BTreeSet<(u32, u32, u32)>,
+    in_hand_max: usize,
+    refused_for_room: bool,
+    freed: u64,
+}
+
+impl Picker {
+    /// A picker for a torrent of which `have` is there already.
+    pub fn new(shape: Shape, have: Bitfield, sequential: bool, rng: &mut impl Rng) -> Self {
+        let pieces = shape.pieces();
+        let mut open = Bitfield::empty(pieces);
+        for index in (0..pieces).filter(|&index| !have.contains(index)) {
+            open.insert(index);
+        }
+        let by_bytes = IN_HAND_BYTES / u64::from(shape.piece_len.max(1));
+        let mut picker = Self {
+            shape,
+            sequential,
+            have,
+            verifying: BTreeSet::new(),
+            partials: BTreeMap::new(),
+            unasked: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            availability: vec![0; pieces as usize],
+            seeds: 0,
+            shuffle: (0..pieces).map(|_| rng.random()).collect(),
+            rarest: BTreeSet::new(),
+            in_hand_max: usize::try_from(by_bytes).unwrap_or(usize::MAX).max(IN_HAND_MIN),
+            refused_for_room: false,
+            freed: 0,
+            open: Bitfield::empty(0),
+        };
+        picker.rarest = open.iter().map(|index| picker.rank(index)).collect();
+        picker.open = open;
+        picker
+    }
+
+    /// The pieces that are there and verified.
+    pub fn have(&self) -> &Bitfield {
+        &self.have
+    }
+
+    /// How the torrent is cut.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// How many connected peers have piece `index`.
+    pub fn availability(&self, index: u32) -> u32 {
+        let counted = self.availability.get(index as usize).copied().unwrap_or(0);
+        counted.saturating_add(self.seeds)
+    }
+
+    /// Rises whenever blocks that nobody was asked for appear out of those that were: a peer for whom nothing was
+    /// found is worth another look.
+    pub fn freed(&self) -> u64 {
+        self.freed
+    }
+
+    /// Whether a request for a block of piece `index` could be made now.
+    pub fn is_open(&self, index: u32) -> bool {
+        self.open.contains(index) || self.unasked.contains(&index)
+    }
+
+    /// Whether every block that is missing has been asked for.
+    pub fn in_end_game(&self) -> bool {
+        self.open.count() == 0 && self.unasked.is_empty() && !self.partials.is_empty()
+    }
+
+    /// Bytes received that are not yet part of a verified piece.
+    pub fn bytes_in_hand(&self) -> u64 {
+        self.partials
+            .values()
+            .map(|partial| u64::from(partial.here) * u64::from(BLOCK_LEN))
+            .sum()
+    }
+
+    /// Counts the pieces of a peer; returns whether it counts as one that has everything, which
+    /// [`Picker::peer_left`] needs to know.
+    pub fn peer_joined(&mut self, pieces: &Bitfield) -> bool {
+        if pieces.is_full() {
+            self.seeds = self.seeds.saturating_add(1);
+            return true;
+        }
+        for index in pieces.iter() {
+            self.peer_has(index);
+        }
+        false
+    }
+
+    /// Counts one more piece of a peer.
+    pub fn peer_has(&mut self, index: u32) {
+        self.recount(index, |count| count.saturating_add(1));
+    }
+
+    /// Uncounts the pieces of a peer.
+    pub fn peer_left(&mut self, pieces: &Bitfield, counted_as_seed: bool) {
+        if counted_as_seed {
+            self.seeds = self.seeds.saturating_sub(1);
+            return;
+        }
+        for index in pieces.iter() {
+            self.recount(index, |count| count.saturating_sub(1));
+        }
+    }
+
+    /// Appends up to `count` blocks to ask `link` for. `pieces` is what the peer has; with `within`, only those
+    /// pieces count (the allowed-fast set of a peer that chokes us).
+    pub fn pick(
+        &mut self,
+        link: LinkId,
+        pieces: &Bitfield,
+        within: Option<&BTreeSet<u32>>,
+        count: usize,
+        rng: &mut impl Rng,
+        out: &mut Vec<Block>,
+    ) {
+        let goal = out.len().saturating_add(count);
+        let allowed = |index: u32| pieces.contains(index) && within.is_none_or(|set| set.contains(&index));
+        let mut after = 0;
+        while out.len() < goal {
+            let in_hand = self.unasked.range(after..).copied().find(|index| {
+                let only = self.partials.get(index).and_then(|partial| partial.only);
+                allowed(*index) && only.is_none_or(|only| only == link)
+            });
+            let Some(index) = in_hand else { break };
+            self.ask_for(link, index, goal, out);
+            after = index.saturating_add(1);
+        }
+        while out.len() < goal {
+            let Some(index) = self.new_piece(pieces, within, rng) else { return };
+            if self.partials.len() >= self.in_hand_max && !self.make_room() {
+                self.refused_for_room = true;
+                return;
+            }
+            self.take_in_hand(link, index);
+            self.ask_for(link, index, goal, out);
+        }
+    }
+
+    /// Appends up to `count` blocks that others were asked for already; nothing outside of the end game.
+    pub fn pick_again(&mut self, link: LinkId, pieces: &Bitfield, count: usize, out: &mut Vec<Block>) {
+        if !self.in_end_game() {
+            return;
+        }
+        let goal = out.len().saturating_add(count);
+        for askers in 1..END_GAME_ASKERS {
+            // From the back: what was asked for last is what the others will send last.
+            for (&index, partial) in self.partials.iter_mut().rev() {
+                if !pieces.contains(index) || partial.only.is_some_and(|only| only != link) {
+                    continue;
+                }
+                for (slot, place) in partial.slots.iter_mut().zip(0u32..).rev() {
+                    if out.len() >= goal {
+                        return;
+                    }
+                    if let Slot::Asked { first, more } = slot
+                        && more.len() + 1 == askers
+                        && *first != link
+                        && !more.contains(&link)
+                    {
+                        more.push(link);
+                        out.push(self.shape.block(index, place));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stores a block from `link`. The caller has made sure that the link was asked for just this block.
+    pub fn received(&mut self, link: LinkId, block: Block, data: Bytes) -> Arrival {
+        let Some(partial) = self.partials.get_mut(&block.piece) else {
+            return Arrival::Useless;
+        };
+        let place = block.begin / BLOCK_LEN;
+        if self.shape.block(block.piece, place) != block || data.len() != block.len as usize {
+            return Arrival::Useless;
+        }
+        let Some(slot) = partial.slots.get_mut(place as usize) else {
+            return Arrival::Useless;
+        };
+        if partial.only.is_some_and(|only| only != link) {
+            return Arrival::Useless;
+        }
+        let others = match slot {
+            Slot::Here { .. } => return Arrival::Useless,
+            Slot::Free => {
+                partial.free = partial.free.saturating_sub(1);
+                Vec::new()
+            }
+            Slot::Asked { first, more } => {
+                let mut others = std::mem::take(more);
+                others.push(*first);
+                others.retain(|&other| other != link);
+                others
+            }
+        };
+        *slot = Slot::Here { from: link, data };
+        partial.here += 1;
+        if partial.free == 0 {
+            self.unasked.remove(&block.piece);
+        }
+        if (partial.here as usize) < partial.slots.len() {
+            return Arrival::Stored { others };
+        }
+        let slots = self.partials.remove(&block.piece).map(|partial| partial.slots).unwrap_or_default();
+        self.verifying.insert(block.piece);
+        if std::mem::take(&mut self.refused_for_room) {
+            self.freed = self.freed.wrapping_add(1);
+        }
+        let (from, blocks) = slots
+            .into_iter()
+            .filter_map(|slot| match slot {
+                Slot::Here { from, data } => Some((from, data)),
+                Slot::Free | Slot::Asked { .. } => None,
+            })
+            .unzip();
+        Arrival::Complete { others, blocks, from }
+    }
+
+    /// `link` will not send `block` after all.
+    pub fn release(&mut self, link: LinkId, block: Block) {
+        let Some(partial) = self.partials.get_mut(&block.piece) else {
+            return;
+        };
+        let Some(slot) = partial.slots.get_mut((block.begin / BLOCK_LEN) as usize) else {
+            return;
+        };
+        let Slot::Asked { first, more } = slot else { return };
+        more.retain(|&other| other != link);
+        if *first != link {
+            return;
+        }
+        if let Some(heir) = more.pop() {
+            *first = heir;
+            return;
+        }
+        *slot = Slot::Free;
+        partial.free += 1;
+        let idle = partial.free as usize == partial.slots.len();
+        let abandoned = partial.only == Some(link)
+            && !partial
+                .slots
+                .iter()
+                .any(|slot| matches!(slot, Slot::Asked { .. }));
+        self.unasked.insert(block.piece);
+        self.freed = self.freed.wrapping_add(1);
+        if idle || abandoned {
+            self.put_back(block.piece);
+        }
+    }
+
+    /// Forgets the blocks that `link` sent into pieces in hand: it turned out to be a liar.
+    pub fn distrust(&mut self, link: LinkId) {
+        let mut emptied = Vec::new();
+        for (&index, partial) in &mut self.partials {
+            for slot in &mut partial.slots {
+                if matches!(slot, Slot::Here { from, .. } if *from == link) {
+                    *slot = Slot::Free;
+                    partial.here -= 1;
+                    partial.free += 1;
+                    self.unasked.insert(index);
+                    self.freed = self.freed.wrapping_add(1);
+                }
+            }
+            if partial.only == Some(link) || partial.free as usize == partial.slots.len() {
+                emptied.push(index);
+            }
+        }
+        for index in emptied {
+            self.put_back(index);
+        }
+    }
+
+    /// The piece was verified and written.
+    pub fn verified(&mut self, index: u32) {
+        self.verifying.remove(&index);
+        self.failed.remove(&index);
+        self.have.insert(index);
+    }
+
+    /// The piece's hash was wrong, or it could not be written: it must be fetched again.
+    pub fn rejected(&mut self, index: u32, wrong_hash: bool) {
+        if !self.verifying.remove(&index) {
+            return;
+        }
+        if wrong_hash {
+            self.failed.insert(index);
+        }
+        self.reopen(index);
+    }
+
+    /// Whether everything is there.
+    pub fn is_complete(&self) -> bool {
+        self.have.is_full()
+    }
+
+    /// Where the piece stands in the order of rarity.
+    fn rank(&self, index: u32) -> (u32, u32, u32) {
+        let at = index as usize;
+        let count = self.availability.get(at).copied().unwrap_or(0);
+        (count, self.shuffle.get(at).copied().unwrap_or(0), index)
+    }
+
+    fn recount(&mut self, index: u32, change: impl Fn(u32) -> u32) {
+        let old = self.rank(index);
+        let Some(count) = self.availability.get_mut(index as usize) else {
+            return;
+        };
+        *count = change(*count);
+        if self.open.contains(index) {
+            self.rarest.remove(&old);
+            self.rarest.insert(self.rank(index));
+        }
+    }
+
+    fn new_piece(&self, pieces: &Bitfield, within: Option<&BTreeSet<u32>>, rng: &mut impl Rng) -> Option<u32> {
+        if let Some(set) = within {
+            return set
+                .iter()
+                .copied()
+                .find(|&index| pieces.contains(index) && self.open.contains(index));
+        }
+        if self.sequential {
+            return self.open.first_common(pieces, 0);
+        }
+        if self.have.count() >= RANDOM_FIRST {
+            let rarest = self.rarest.iter().take(RARITY_SCAN).map(|&(_, _, index)| index);
+            if let Some(index) = rarest.into_iter().find(|&index| pieces.contains(index)) {
+                return Some(index);
+            }
+        }
+        let start = rng.random_range(0..self.shape.pieces().max(1));
+        self.open
+            .first_common(pieces, start)
+            .or_else(|| self.open.first_common(pieces, 0))
+    }
+
+    /// Gives up the piece in hand that has the least to lose, of those that nobody is working on.
+    fn make_room(&mut self) -> bool {
+        let idle = self
+            .partials
+            .iter()
+            .filter(|(_, partial)| partial.free + partial.here == partial.slots.len() as u32)
+            .min_by_key(|(_, partial)| partial.here)
+            .map(|(&index, _)| index);
+        match idle {
+            Some(index) => {
+                self.put_back(index);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn take_in_hand(&mut self, link: LinkId, index: u32) {
+        self.rarest.remove(&self.rank(index));
+        self.open.remove(index);
+        let blocks = self.shape.blocks_of(index);
+        let partial = Partial {
+            slots: (0..blocks).map(|_| Slot::Free).collect(),
+            free: blocks,
+            here: 0,
+            only: self.failed.contains(&index).then_some(link),
+        };
+        self.partials.insert(index, partial);
+        self.unasked.insert(index);
+    }
+
+    /// Marks free blocks of a piece in hand as asked for, until `out` is as long as `goal`.
+    fn ask_for(&mut self, link: LinkId, index: u32, goal: usize, out: &mut Vec<Block>) {
+        let Some(partial) = self.partials.get_mut(&index) else {
+            return;
+        };
+        for (slot, place) in partial.slots.iter_mut().zip(0u32..) {
+            if out.len() >= goal || partial.free == 0 {
+                break;
+            }
+            if matches!(slot, Slot::Free) {
+                *slot = Slot::Asked {
+                    first: link,
+                    more: Vec::new(),
+                };
+                partial.free -= 1;
+                out.push(self.shape.block(index, place));
+            }
+        }
+        if partial.free == 0 {
+            self.unasked.remove(&index);
+        }
+    }
+
+    /// A piece in hand is dropped with what it holds.
+    fn put_back(&mut self, index: u32) {
+        self.partials.remove(&index);
+        self.unasked.remove(&index);
+        self.reopen(index);
+    }
+
+    fn reopen(&mut self, index: u32) {
+        self.open.insert(index);
+        self.rarest.insert(self.rank(index));
+        self.freed = self.freed.wrapping_add(1);
+    }
+}
+
+#[cfg(test)]
+#[path = "picker_tests.rs"]
+mod tests;
