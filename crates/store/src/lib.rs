@@ -1,1 +1,24 @@
 //! Storage traits and their backends: files, memory, and one that crashes on purpose.
+//!
+//! Two narrow traits are all that the rest of the program knows of a disk: [`Files`], named files written at an
+//! offset, and [`Table`], ordered key spaces written in atomic batches. [`Lock`] keeps a second process out of a data
+//! directory. [`DirFiles`] and [`DiskTable`] put them on a file system, [`MemFiles`] and [`MemTable`] in memory, and
+//! [`CrashDisk`] loses power at a chosen operation and comes back with what a real disk might have kept.
+
+mod crash;
+mod dir;
+mod disk_table;
+mod error;
+mod files;
+mod lock;
+mod mem;
+mod table;
+
+pub use crash::{CrashDisk, CrashFiles, CrashTable};
+pub use dir::DirFiles;
+pub use disk_table::DiskTable;
+pub use error::StoreError;
+pub use files::Files;
+pub use lock::Lock;
+pub use mem::{MemFiles, MemTable};
+pub use table::{Batch, Change, Space, Step, Table};

@@ -1,0 +1,118 @@
+//! [`Table`] on a file system, over the `fjall` engine.
+//!
+//! The engine's journal makes a batch over several key spaces atomic and keeps the order of batches; each journal
+//! record carries its checksum, so a torn tail is dropped when the table is opened again.
+
+use std::path::{Path, PathBuf};
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+
+use crate::{Batch, Space, Step, StoreError, Table};
+
+/// A table in a directory of its own.
+pub struct DiskTable {
+    path: PathBuf,
+    database: Database,
+    spaces: Vec<Keyspace>,
+}
+
+impl DiskTable {
+    /// Opens the table with one key space for each name, creating what is not there; `cache_bytes` bounds the
+    /// engine's cache of blocks read.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the directory cannot be used or what is in it is no table.
+    pub fn open(path: &Path, spaces: &[&str], cache_bytes: u64) -> Result<Self, StoreError> {
+        let wrap = |error| engine_error(path, error);
+        std::fs::create_dir_all(path).map_err(|error| StoreError::from_io(path, error))?;
+        let database = Database::builder(path)
+            .cache_size(cache_bytes)
+            .worker_threads(2)
+            .open()
+            .map_err(wrap)?;
+        let spaces = spaces
+            .iter()
+            .map(|name| database.keyspace(name, KeyspaceCreateOptions::default))
+            .collect::<Result<_, _>>()
+            .map_err(wrap)?;
+        Ok(Self {
+            path: path.to_owned(),
+            database,
+            spaces,
+        })
+    }
+
+    fn space(&self, space: Space) -> Result<&Keyspace, StoreError> {
+        self.spaces.get(usize::from(space.0)).ok_or_else(|| StoreError::Engine {
+            path: self.path.clone(),
+            text: format!("was opened without key space {}", space.0),
+        })
+    }
+}
+
+/// Finds the operating system error inside the engine's, so that a full disk is told from a broken table.
+fn engine_error(path: &Path, error: fjall::Error) -> StoreError {
+    match error {
+        fjall::Error::Io(error) => StoreError::from_io(path, error),
+        fjall::Error::Storage(fjall_storage) => {
+            let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&fjall_storage);
+            while let Some(error) = source {
+                if let Some(io) = error.downcast_ref::<std::io::Error>() {
+                    return StoreError::from_io(path, std::io::Error::new(io.kind(), io.to_string()));
+                }
+                source = error.source();
+            }
+            StoreError::Engine {
+                path: path.to_owned(),
+                text: fjall_storage.to_string(),
+            }
+        }
+        fjall::Error::Locked => StoreError::InUse {
+            path: path.to_owned(),
+            pid: None,
+        },
+        other => StoreError::Engine {
+            path: path.to_owned(),
+            text: other.to_string(),
+        },
+    }
+}
+
+impl Table for DiskTable {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let value = self
+            .space(space)?
+            .get(key)
+            .map_err(|error| engine_error(&self.path, error))?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    fn write(&self, batch: Batch, durable: bool) -> Result<(), StoreError> {
+        let mut out = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), batch.len());
+        for (space, key, value) in batch.into_changes() {
+            let space = self.space(space)?;
+            match value {
+                Some(value) => out.insert(space, &key[..], &value[..]),
+                None => out.remove(space, &key[..]),
+            }
+        }
+        let mode = if durable {
+            PersistMode::SyncData
+        } else {
+            PersistMode::Buffer
+        };
+        out.durability(Some(mode))
+            .commit()
+            .map_err(|error| engine_error(&self.path, error))
+    }
+
+    fn scan(&self, space: Space, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Step) -> Result<(), StoreError> {
+        for guard in self.space(space)?.prefix(prefix) {
+            let (key, value) = guard.into_inner().map_err(|error| engine_error(&self.path, error))?;
+            if visit(&key, &value) == Step::Stop {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
