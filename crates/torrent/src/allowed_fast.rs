@@ -19,7 +19,11 @@ pub fn allowed_fast_set(info_hash: &[u8; 20], addr: IpAddr, pieces: u32, count: 
         return Vec::new();
     }
     let [a, b, c, _] = ip.octets();
-    let mut hash: [u8; 20] = Sha1::new().chain_update([a, b, c, 0]).chain_update(info_hash).finalize().into();
+    let mut hash: [u8; 20] = Sha1::new()
+        .chain_update([a, b, c, 0])
+        .chain_update(info_hash)
+        .finalize()
+        .into();
     let mut set = Vec::with_capacity(count);
     loop {
         for word in hash.chunks_exact(4) {

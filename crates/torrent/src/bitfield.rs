@@ -128,6 +128,20 @@ impl Bitfield {
             })
         })
     }
+
+    /// The first index at or after `from` that is in both sets.
+    pub fn first_common(&self, other: &Self, from: u32) -> Option<u32> {
+        let start = from as usize / 8;
+        let mut mask = 0xffu8 >> (from % 8);
+        for (at, (mine, theirs)) in self.bytes.iter().zip(&other.bytes).enumerate().skip(start) {
+            let both = mine & theirs & std::mem::replace(&mut mask, 0xff);
+            if both != 0 {
+                // Both sets are indexed by u32, so the place of one of their bytes times eight fits.
+                return Some(at as u32 * 8 + both.leading_zeros());
+            }
+        }
+        None
+    }
 }
 
 fn byte_len(len: u32) -> usize {
@@ -170,5 +184,20 @@ mod tests {
         assert!(Bitfield::from_wire(&[0xff], 10).is_none());
         assert!(Bitfield::from_wire(&[0xff, 0, 0], 10).is_none());
         assert!(Bitfield::from_wire(&[], 0).unwrap().is_full());
+    }
+
+    #[test]
+    fn first_common_walks_from_any_start() {
+        let mut a = Bitfield::new(40);
+        let mut b = Bitfield::new(40);
+        for index in [3, 17, 39] {
+            a.set(index);
+        }
+        for index in [3, 18, 39] {
+            b.set(index);
+        }
+        assert_eq!(a.first_common(&b, 0), Some(3));
+        assert_eq!(a.first_common(&b, 4), Some(39));
+        assert_eq!(a.first_common(&b, 40), None);
     }
 }

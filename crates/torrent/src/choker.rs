@@ -123,7 +123,12 @@ impl Choker {
             chosen.insert(spare.swap_remove(rng.random_range(0..spare.len())));
         }
 
-        let choke: Vec<LinkId> = self.unchoked.keys().copied().filter(|link| !chosen.contains(link)).collect();
+        let choke: Vec<LinkId> = self
+            .unchoked
+            .keys()
+            .copied()
+            .filter(|link| !chosen.contains(link))
+            .collect();
         let unchoke: Vec<LinkId> = chosen
             .iter()
             .copied()
@@ -150,17 +155,16 @@ impl Choker {
             Some(_) if !in_turn => now,
             _ => self.served.get(&candidate.link).copied().unwrap_or_default(),
         };
-        (!in_turn, waiting_since, std::cmp::Reverse(candidate.sent), candidate.link)
+        (
+            !in_turn,
+            waiting_since,
+            std::cmp::Reverse(candidate.sent),
+            candidate.link,
+        )
     }
 
     /// Draws the next optimistic unchoke when the old one has had its time.
-    fn turn_optimistic(
-        &mut self,
-        now: Now,
-        candidates: &[Candidate],
-        by_merit: &BTreeSet<LinkId>,
-        rng: &mut impl Rng,
-    ) {
+    fn turn_optimistic(&mut self, now: Now, candidates: &[Candidate], by_merit: &BTreeSet<LinkId>, rng: &mut impl Rng) {
         if let Some((link, since)) = self.optimistic {
             let still_wants = candidates.iter().any(|c| c.link == link && c.interested);
             if still_wants && !by_merit.contains(&link) && now.since(since) < OPTIMISTIC {
@@ -173,12 +177,15 @@ impl Choker {
             if !candidate.interested || by_merit.contains(&candidate.link) || Some(candidate.link) == previous {
                 continue;
             }
-            let tickets = if now.since(candidate.connected) < NEWCOMER { 3 } else { 1 };
+            let tickets = if now.since(candidate.connected) < NEWCOMER {
+                3
+            } else {
+                1
+            };
             hat.extend(std::iter::repeat_n(candidate.link, tickets));
         }
-        let nobody_else = previous.filter(|link| {
-            !by_merit.contains(link) && candidates.iter().any(|c| c.link == *link && c.interested)
-        });
+        let nobody_else = previous
+            .filter(|link| !by_merit.contains(link) && candidates.iter().any(|c| c.link == *link && c.interested));
         let drawn = if hat.is_empty() {
             nobody_else
         } else {
@@ -249,7 +256,11 @@ mod tests {
             seen.push(choker.optimistic());
         }
         assert!(seen.chunks(3).all(|three| three[0] == three[1] && three[1] == three[2]));
-        assert!(seen.chunks(3).zip(seen.chunks(3).skip(1)).all(|(one, next)| one[0] != next[0]));
+        assert!(
+            seen.chunks(3)
+                .zip(seen.chunks(3).skip(1))
+                .all(|(one, next)| one[0] != next[0])
+        );
     }
 
     #[test]

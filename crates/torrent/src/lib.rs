@@ -3,6 +3,16 @@
 //! The formats ([`bencode`], [`metainfo`], [`magnet`], [`wire`], [`tracker`]) are pure: bytes in, typed values
 //! out, every length a claim until proven. Only [`disk`] and [`resume`] touch files.
 
+mod allowed_fast;
+mod announce;
+mod choker;
+pub mod command;
+mod metadata;
+mod picker;
+mod rates;
+pub mod session;
+pub mod status;
+mod swarm;
 pub mod bencode;
 pub mod bitfield;
 pub mod disk;
@@ -18,3 +28,4 @@ pub use bitfield::Bitfield;
 pub use id::{InfoHash, PeerId};
 pub use magnet::Magnet;
 pub use metainfo::Metainfo;
+pub use session::Session;

@@ -10,10 +10,9 @@ use bytes::Bytes;
 use dunlin_peer::LinkId;
 use rand::Rng;
 
-use crate::bitfield::Bitfield;
+use crate::Bitfield;
+use crate::wire::{BLOCK_LEN, Block};
 
-/// The unit of transfer that every client uses (BEP 3).
-pub const BLOCK_LEN: u32 = 16 * 1024;
 /// While we have fewer pieces than this, a new piece is chosen at random: soon we have something to trade.
 const RANDOM_FIRST: u32 = 4;
 /// Bytes of pieces that may be in hand at once.
@@ -62,17 +61,6 @@ impl Shape {
             len: self.len_of(index).saturating_sub(begin).min(BLOCK_LEN),
         }
     }
-}
-
-/// A block: what one request names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Block {
-    /// The piece.
-    pub piece: u32,
-    /// Offset in the piece.
-    pub begin: u32,
-    /// Length in bytes.
-    pub len: u32,
 }
 
 /// What became of a block that arrived.
@@ -143,9 +131,9 @@ impl Picker {
     /// A picker for a torrent of which `have` is there already.
     pub fn new(shape: Shape, have: Bitfield, sequential: bool, rng: &mut impl Rng) -> Self {
         let pieces = shape.pieces();
-        let mut open = Bitfield::empty(pieces);
-        for index in (0..pieces).filter(|&index| !have.contains(index)) {
-            open.insert(index);
+        let mut open = Bitfield::new(pieces);
+        for index in (0..pieces).filter(|&index| !have.get(index)) {
+            open.set(index);
         }
         let by_bytes = IN_HAND_BYTES / u64::from(shape.piece_len.max(1));
         let mut picker = Self {
@@ -163,7 +151,7 @@ impl Picker {
             in_hand_max: usize::try_from(by_bytes).unwrap_or(usize::MAX).max(IN_HAND_MIN),
             refused_for_room: false,
             freed: 0,
-            open: Bitfield::empty(0),
+            open: Bitfield::new(0),
         };
         picker.rarest = open.iter().map(|index| picker.rank(index)).collect();
         picker.open = open;
@@ -194,7 +182,7 @@ impl Picker {
 
     /// Whether a request for a block of piece `index` could be made now.
     pub fn is_open(&self, index: u32) -> bool {
-        self.open.contains(index) || self.unasked.contains(&index)
+        self.open.get(index) || self.unasked.contains(&index)
     }
 
     /// Whether every block that is missing has been asked for.
@@ -251,7 +239,7 @@ impl Picker {
         out: &mut Vec<Block>,
     ) {
         let goal = out.len().saturating_add(count);
-        let allowed = |index: u32| pieces.contains(index) && within.is_none_or(|set| set.contains(&index));
+        let allowed = |index: u32| pieces.get(index) && within.is_none_or(|set| set.contains(&index));
         let mut after = 0;
         while out.len() < goal {
             let in_hand = self.unasked.range(after..).copied().find(|index| {
@@ -263,7 +251,9 @@ impl Picker {
             after = index.saturating_add(1);
         }
         while out.len() < goal {
-            let Some(index) = self.new_piece(pieces, within, rng) else { return };
+            let Some(index) = self.new_piece(pieces, within, rng) else {
+                return;
+            };
             if self.partials.len() >= self.in_hand_max && !self.make_room() {
                 self.refused_for_room = true;
                 return;
@@ -282,10 +272,11 @@ impl Picker {
         for askers in 1..END_GAME_ASKERS {
             // From the back: what was asked for last is what the others will send last.
             for (&index, partial) in self.partials.iter_mut().rev() {
-                if !pieces.contains(index) || partial.only.is_some_and(|only| only != link) {
+                if !pieces.get(index) || partial.only.is_some_and(|only| only != link) {
                     continue;
                 }
-                for (slot, place) in partial.slots.iter_mut().zip(0u32..).rev() {
+                let blocks = self.shape.blocks_of(index);
+                for (slot, place) in partial.slots.iter_mut().zip(0..blocks).rev() {
                     if out.len() >= goal {
                         return;
                     }
@@ -338,7 +329,11 @@ impl Picker {
         if (partial.here as usize) < partial.slots.len() {
             return Arrival::Stored { others };
         }
-        let slots = self.partials.remove(&block.piece).map(|partial| partial.slots).unwrap_or_default();
+        let slots = self
+            .partials
+            .remove(&block.piece)
+            .map(|partial| partial.slots)
+            .unwrap_or_default();
         self.verifying.insert(block.piece);
         if std::mem::take(&mut self.refused_for_room) {
             self.freed = self.freed.wrapping_add(1);
@@ -373,11 +368,8 @@ impl Picker {
         *slot = Slot::Free;
         partial.free += 1;
         let idle = partial.free as usize == partial.slots.len();
-        let abandoned = partial.only == Some(link)
-            && !partial
-                .slots
-                .iter()
-                .any(|slot| matches!(slot, Slot::Asked { .. }));
+        let abandoned =
+            partial.only == Some(link) && !partial.slots.iter().any(|slot| matches!(slot, Slot::Asked { .. }));
         self.unasked.insert(block.piece);
         self.freed = self.freed.wrapping_add(1);
         if idle || abandoned {
@@ -411,7 +403,7 @@ impl Picker {
     pub fn verified(&mut self, index: u32) {
         self.verifying.remove(&index);
         self.failed.remove(&index);
-        self.have.insert(index);
+        self.have.set(index);
     }
 
     /// The piece's hash was wrong, or it could not be written: it must be fetched again.
@@ -443,7 +435,7 @@ impl Picker {
             return;
         };
         *count = change(*count);
-        if self.open.contains(index) {
+        if self.open.get(index) {
             self.rarest.remove(&old);
             self.rarest.insert(self.rank(index));
         }
@@ -454,14 +446,14 @@ impl Picker {
             return set
                 .iter()
                 .copied()
-                .find(|&index| pieces.contains(index) && self.open.contains(index));
+                .find(|&index| pieces.get(index) && self.open.get(index));
         }
         if self.sequential {
             return self.open.first_common(pieces, 0);
         }
         if self.have.count() >= RANDOM_FIRST {
             let rarest = self.rarest.iter().take(RARITY_SCAN).map(|&(_, _, index)| index);
-            if let Some(index) = rarest.into_iter().find(|&index| pieces.contains(index)) {
+            if let Some(index) = rarest.into_iter().find(|&index| pieces.get(index)) {
                 return Some(index);
             }
         }
@@ -490,7 +482,7 @@ impl Picker {
 
     fn take_in_hand(&mut self, link: LinkId, index: u32) {
         self.rarest.remove(&self.rank(index));
-        self.open.remove(index);
+        self.open.clear(index);
         let blocks = self.shape.blocks_of(index);
         let partial = Partial {
             slots: (0..blocks).map(|_| Slot::Free).collect(),
@@ -533,7 +525,7 @@ impl Picker {
     }
 
     fn reopen(&mut self, index: u32) {
-        self.open.insert(index);
+        self.open.set(index);
         self.rarest.insert(self.rank(index));
         self.freed = self.freed.wrapping_add(1);
     }

@@ -23,17 +23,17 @@ fn shape(pieces: u32) -> Shape {
 }
 
 fn picker(pieces: u32, have: &[u32]) -> Picker {
-    let mut set = Bitfield::empty(pieces);
+    let mut set = Bitfield::new(pieces);
     for &index in have {
-        set.insert(index);
+        set.set(index);
     }
     Picker::new(shape(pieces), set, false, &mut rng())
 }
 
 fn set(pieces: u32, of: &[u32]) -> Bitfield {
-    let mut set = Bitfield::empty(pieces);
+    let mut set = Bitfield::new(pieces);
     for &index in of {
-        set.insert(index);
+        set.set(index);
     }
     set
 }
@@ -82,7 +82,7 @@ fn first_pieces_differ_from_peer_to_peer() {
     let chosen: BTreeSet<u32> = (0..20)
         .map(|seed| {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            let mut picker = Picker::new(shape(100), Bitfield::empty(100), false, &mut rng);
+            let mut picker = Picker::new(shape(100), Bitfield::new(100), false, &mut rng);
             let mut out = Vec::new();
             picker.pick(A, &Bitfield::full(100), None, 1, &mut rng, &mut out);
             out[0].piece
@@ -129,7 +129,10 @@ fn blocks_make_a_piece_with_their_senders() {
         panic!("the piece is complete");
     };
     assert_eq!(from, [A, B]);
-    assert_eq!(blocks.iter().map(Bytes::len).sum::<usize>(), shape(3).len_of(2) as usize);
+    assert_eq!(
+        blocks.iter().map(Bytes::len).sum::<usize>(),
+        shape(3).len_of(2) as usize
+    );
     assert!(!picker.is_complete(), "not before it was verified");
     assert!(pick(&mut picker, C, &full, 1).is_empty(), "nor asked for while it is");
     picker.verified(2);
@@ -192,7 +195,7 @@ fn pieces_in_hand_are_bounded_and_idle_ones_make_room() {
         total: 40 * (64 << 20),
         piece_len: 64 << 20,
     };
-    let mut picker = Picker::new(shape, Bitfield::empty(40), false, &mut rng());
+    let mut picker = Picker::new(shape, Bitfield::new(40), false, &mut rng());
     let full = Bitfield::full(40);
     let blocks_each = (64 << 20) / BLOCK_LEN as usize;
     let got = pick(&mut picker, A, &full, blocks_each * 10);
