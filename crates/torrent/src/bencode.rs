@@ -459,7 +459,7 @@ mod tests {
     fn values_and_spans() {
         let bytes = b"d3:agei-42e4:infod1:ai1e1:bleel4:lastli7e1:xe5:emptydee";
         let err = parse(bytes).unwrap_err();
-        assert_eq!(err, DecodeError::Unexpected(25), "a list is no key");
+        assert_eq!(err, DecodeError::Unexpected(30), "a list is no key");
 
         let bytes = b"d3:agei-42e4:infod1:ai1e1:blee4:lastli7e1:xe5:emptydee";
         let doc = parse(bytes).unwrap();

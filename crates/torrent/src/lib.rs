@@ -1,7 +1,7 @@
 //! The BitTorrent peer: metainfo, wire, swarm, picker, choker, disk, trackers.
 //!
 //! The formats ([`bencode`], [`metainfo`], [`magnet`], [`wire`], [`tracker`]) are pure: bytes in, typed values
-//! out, every length a claim until proven. Only [`disk`] and [`resume`] touch files.
+//! out, every length a claim until proven. Only [`disk`], [`resume`] and [`create`] touch files.
 
 mod allowed_fast;
 mod announce;
@@ -15,6 +15,7 @@ pub mod status;
 mod swarm;
 pub mod bencode;
 pub mod bitfield;
+pub mod create;
 pub mod disk;
 pub mod id;
 pub mod magnet;

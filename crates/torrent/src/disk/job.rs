@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::DiskError;
 use crate::resume::Resume;
 use crate::wire::Block;
 use crate::{Bitfield, InfoHash, Metainfo};
@@ -170,37 +171,4 @@ pub enum Verdict {
         /// SHA-1 of each block, so that the good piece shows later whose block was bad.
         block_hashes: Vec<[u8; 20]>,
     },
-}
-
-/// What kind of trouble a disk has, as far as it decides what to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DiskErrorKind {
-    /// No space, or the quota is used up: stop writing, go on serving.
-    Full,
-    /// Not allowed, or a read-only file system.
-    Permission,
-    /// The file system or a limit does not take a file of this size.
-    TooLarge,
-    /// A file that held verified pieces is gone or shorter now: check again.
-    Changed,
-    /// A symbolic link, a folder or a device stands where the file belongs; nothing was followed.
-    Obstructed,
-    /// Too many open files in this process.
-    NoHandles,
-    /// The torrent is not open, or the job does not fit it: the engine's mistake.
-    Misuse,
-    /// Any other failure of the operating system.
-    Other,
-}
-
-/// The disk did not do what was asked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {text}", path.display())]
-pub struct DiskError {
-    /// What to do about it.
-    pub kind: DiskErrorKind,
-    /// The file or folder.
-    pub path: PathBuf,
-    /// One line for people.
-    pub text: String,
 }
