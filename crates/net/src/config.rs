@@ -1,0 +1,55 @@
+//! What a reactor is told at its start.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Addresses and limits of one reactor.
+#[derive(Clone, Debug)]
+pub struct ReactorConfig {
+    /// The thread's name; Linux shows its first 15 bytes.
+    pub name: String,
+    /// Where to listen; port 0 takes a free one (see [`Handle::local_addrs`](crate::Handle::local_addrs)).
+    pub listen: Vec<SocketAddr>,
+    /// Inbound links beyond this are closed as soon as they are accepted, before the machine hears of them. A machine
+    /// that evicts by merit keeps its own, lower limit: it needs the newcomer at the door to choose whom to drop.
+    pub max_inbound: usize,
+    /// Dials under way at once; further ones wait their turn.
+    pub max_dialing: usize,
+    /// How long a dial may take.
+    pub dial_timeout: Duration,
+    /// Bytes in a link's send queue above which paced sending should stop; once it has drained to a quarter the
+    /// machine gets `Writable`.
+    pub send_mark: usize,
+    /// Bytes in a link's send queue above which nothing is read from the link.
+    pub read_mark: usize,
+    /// Bytes in a link's send queue above which the link is dropped.
+    pub send_cap: usize,
+    /// A link that takes nothing of what is queued for this long is dropped.
+    pub send_timeout: Duration,
+    /// How long a closing link may go on sending what is queued.
+    pub close_timeout: Duration,
+}
+
+impl ReactorConfig {
+    /// Usual limits, no listener.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            listen: Vec::new(),
+            max_inbound: 128,
+            max_dialing: 64,
+            dial_timeout: Duration::from_secs(10),
+            send_mark: 1 << 20,
+            read_mark: 4 << 20,
+            send_cap: 48 << 20,
+            send_timeout: Duration::from_secs(120),
+            close_timeout: Duration::from_secs(5),
+        }
+    }
+
+    /// Adds an address to listen on.
+    pub fn listen(mut self, addr: SocketAddr) -> Self {
+        self.listen.push(addr);
+        self
+    }
+}
