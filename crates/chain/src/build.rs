@@ -89,7 +89,7 @@ pub fn assemble(
 /// Writes the commitment to the block's witnesses into its coinbase, in place of one that is there, with a reserved
 /// value of zeros. The merkle root has to be set afterwards.
 pub fn commit_witnesses(block: &mut Block) {
-    let root = witness_root(&block.txdata);
+    let root = witness_root(block.txdata.iter().map(Transaction::compute_wtxid));
     let Some(coinbase) = block.txdata.first_mut() else { return };
     let reserved = [0_u8; 32];
     let mut bytes = root.to_byte_array().to_vec();

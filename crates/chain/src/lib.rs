@@ -1,1 +1,42 @@
 //! Consensus: headers, blocks, coins, undo, reorganisations, block files. No network.
+//!
+//! [`Chain`] is the one writer: it takes headers and blocks in any order, keeps the valid chain with the most work
+//! connected, and survives being killed at any instant. [`View`] is how everybody else reads, from any thread, without
+//! ever waiting for a block being connected. The consensus rules themselves are pure functions in [`rules`], scripts
+//! are verified by Core's own interpreter through [`script`], and [`build`] makes new blocks.
+
+mod activate;
+mod block;
+pub mod build;
+mod coin;
+mod coins;
+mod connect;
+mod engine;
+mod entry;
+mod files;
+mod index;
+mod outcome;
+mod overlay;
+mod params;
+mod recent;
+mod reject;
+pub mod rules;
+pub mod script;
+mod store;
+mod summary;
+mod tree;
+mod undo;
+mod view;
+
+pub use block::{BlockDecodeError, MAX_BLOCK_BYTES, ParsedBlock};
+pub use coin::Coin;
+pub use dunlin_store::StoreError;
+pub use engine::{AssumeValid, Chain, ChainConfig};
+pub use entry::{Entry, Status};
+pub use outcome::{BlockError, BlockOutcome, ChainChange, HeaderReject, HeadersAccepted, OpenError};
+pub use params::{Network, Params, UnknownNetwork};
+pub use reject::{Reject, RejectKind};
+pub use store::ChainStore;
+pub use summary::CoinsSummary;
+pub use undo::BlockUndo;
+pub use view::View;

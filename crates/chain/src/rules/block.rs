@@ -3,7 +3,7 @@
 
 use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::opcodes::all::{OP_PUSHNUM_1, OP_RETURN};
-use bitcoin::{Amount, Block, Transaction, VarInt};
+use bitcoin::{Amount, Block, Transaction, VarInt, Wtxid};
 
 use super::merkle::merkle_root;
 use super::{check_header, check_signet_solution, check_tx, is_final, legacy_sigops};
@@ -20,8 +20,10 @@ pub const WITNESS_COMMITMENT_HEADER: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0x
 /// Length of that header with the 32 bytes of the commitment.
 const WITNESS_COMMITMENT_LENGTH: usize = 38;
 
-/// What can be said of a block without its context. A failure here that is not about the header may come from a body
-/// that somebody swapped: only [`Reject`]s of a permanent kind condemn the header's hash.
+/// What can be said of a block without its context.
+///
+/// No failure here should be remembered against the block's hash: the body may have been swapped in a way that the
+/// merkle root does not show, and the checks are cheap to repeat.
 pub fn check_block(params: &Params, block: &ParsedBlock) -> Result<(), Reject> {
     let body = &block.block;
     check_header(params, &body.header)?;
@@ -99,10 +101,10 @@ pub fn witness_commitment_index(coinbase: &Transaction) -> Option<usize> {
     })
 }
 
-/// The merkle root over the witness transaction ids, the coinbase's taken as zero.
-pub fn witness_root(transactions: &[Transaction]) -> sha256d::Hash {
-    let rest = transactions.iter().skip(1).map(|tx| tx.compute_wtxid().to_raw_hash());
-    merkle_root(transactions.iter().take(1).map(|_| sha256d::Hash::all_zeros()).chain(rest)).root
+/// The merkle root over the witness transaction ids of a block that is not empty, the coinbase's taken as zero.
+pub fn witness_root(wtxids: impl IntoIterator<Item = Wtxid>) -> sha256d::Hash {
+    let rest = wtxids.into_iter().skip(1).map(|wtxid| wtxid.to_raw_hash());
+    merkle_root(std::iter::once(sha256d::Hash::all_zeros()).chain(rest)).root
 }
 
 fn check_witness_commitment(block: &ParsedBlock, segwit: bool) -> Result<(), Reject> {
@@ -123,7 +125,7 @@ fn check_witness_commitment(block: &ParsedBlock, segwit: bool) -> Result<(), Rej
         return Err(Reject::mutated("bad-witness-nonce-size", "invalid witness reserved value size"));
     };
     // Two equal neighbours can not hide here: the same list passed the check of the transaction tree.
-    let mut bytes = witness_root(transactions).to_byte_array().to_vec();
+    let mut bytes = witness_root(block.wtxids.iter().copied()).to_byte_array().to_vec();
     bytes.extend_from_slice(reserved);
     if sha256d::Hash::hash(&bytes).as_byte_array() != committed {
         return Err(Reject::mutated("bad-witness-merkle-match", "witness merkle commitment mismatch"));

@@ -19,7 +19,7 @@ const SIGNET_HEADER: [u8; 4] = [0xec, 0xc7, 0xda, 0xa2];
 /// Checks the solution of a block where the network has a challenge; always passes elsewhere.
 pub fn check_signet_solution(params: &Params, block: &ParsedBlock) -> Result<(), Reject> {
     let Some(challenge) = &params.signet_challenge else { return Ok(()) };
-    if block.hash == params.genesis.block_hash() {
+    if block.hash == params.genesis_hash {
         return Ok(());
     }
     let solved = solution_transactions(block, challenge.clone()).is_some_and(|(to_spend, spending)| {
@@ -36,7 +36,8 @@ pub fn check_signet_solution(params: &Params, block: &ParsedBlock) -> Result<(),
 pub(crate) fn solution_transactions(block: &ParsedBlock, challenge: ScriptBuf) -> Option<(Transaction, Transaction)> {
     let transactions = &block.block.txdata;
     let mut coinbase = transactions.first()?.clone();
-    let commitment = &mut coinbase.output.get_mut(witness_commitment_index(&coinbase)?)?.script_pubkey;
+    let index = witness_commitment_index(&coinbase)?;
+    let commitment = &mut coinbase.output.get_mut(index)?.script_pubkey;
 
     let mut script_sig = ScriptBuf::new();
     let mut witness = Vec::new();

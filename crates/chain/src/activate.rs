@@ -1,0 +1,369 @@
+//! Following the chain with the most work: which stored blocks are complete chains, and moving the tip to the best.
+//!
+//! A block is *linked* when it and all its ancestors were stored. Linked chains with at least the tip's work are the
+//! candidates. The tip moves to the best in steps, and each step is published only when it leads to more work than
+//! before: so a branch that turns out invalid half way leaves no trace, and the chain never gets shorter in work.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use bitcoin::{BlockHash, Work};
+use dunlin_store::StoreError;
+
+use crate::connect::{self, ConnectError, Place};
+use crate::engine::{Candidate, Chain, MAX_CHANGE_BYTES};
+use crate::files::Kind;
+use crate::overlay::Overlay;
+use crate::tree::{NodeId, Tree};
+use crate::undo::BlockUndo;
+use crate::{BlockOutcome, ChainChange, ParsedBlock, Reject};
+
+/// Scripts are only taken as checked in blocks buried this deep, in seconds of work at the best header's difficulty.
+const ASSUME_VALID_DEPTH: u128 = 14 * 24 * 60 * 60;
+
+/// What one step towards a candidate came to.
+enum Step {
+    /// The tip has moved.
+    Moved,
+    /// A block on the way is invalid; the candidates have been thinned.
+    Invalid(BlockHash, Reject),
+    /// A block on the way is damaged on disk; it counts as missing now.
+    Lost,
+    /// A block that has to be taken off is damaged on disk and must be fetched first.
+    Stuck,
+}
+
+fn candidate(tree: &Tree, id: NodeId) -> Candidate {
+    let node = tree.node(id);
+    (node.work, Reverse(node.sequence), id)
+}
+
+impl Chain {
+    /// Sorts the blocks of a tree that was just loaded into linked and waiting ones.
+    pub(crate) fn link_loaded(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut tree = shared.tree_mut();
+        self.next_sequence = tree.ids().map(|id| tree.node(id).sequence).max().unwrap_or(0).saturating_add(1);
+        for id in tree.ids() {
+            let parent = tree.parent(id);
+            let linked = (tree.node(id).block.is_some() || tree.is_active(id))
+                && parent.is_none_or(|parent| tree.node(parent).sequence != 0);
+            let sequence = tree.node(id).sequence;
+            if linked && sequence == 0 {
+                tree.node_mut(id).sequence = self.next_sequence;
+                self.next_sequence += 1;
+                self.dirty.insert(id);
+            } else if !linked {
+                if sequence != 0 {
+                    tree.node_mut(id).sequence = 0;
+                    self.dirty.insert(id);
+                }
+                if let (true, Some(parent)) = (tree.node(id).block.is_some(), parent) {
+                    self.waiting.entry(parent).or_default().push(id);
+                }
+            }
+            if tree.is_active(id) && tree.node(id).block.is_none() {
+                tree.lose_block(id);
+            }
+        }
+        let floor = tree.node(tree.tip()).work;
+        for id in tree.ids() {
+            let node = tree.node(id);
+            if node.sequence != 0 && !node.invalid && node.work >= floor {
+                self.candidates.insert(candidate(&tree, id));
+            }
+        }
+    }
+
+    /// A block was stored: links it and all that waited for it, or lets it wait.
+    pub(crate) fn link(&mut self, id: NodeId) {
+        let shared = Arc::clone(&self.shared);
+        let mut tree = shared.tree_mut();
+        if tree.node(id).sequence != 0 {
+            return;
+        }
+        let Some(parent) = tree.parent(id) else { return };
+        if tree.node(parent).sequence == 0 {
+            let children = self.waiting.entry(parent).or_default();
+            if !children.contains(&id) {
+                children.push(id);
+            }
+            return;
+        }
+        let floor = tree.node(tree.tip()).work;
+        let mut queue = std::collections::VecDeque::from([id]);
+        while let Some(id) = queue.pop_front() {
+            tree.node_mut(id).sequence = self.next_sequence;
+            self.next_sequence += 1;
+            self.dirty.insert(id);
+            if !tree.node(id).invalid && tree.node(id).work >= floor {
+                self.candidates.insert(candidate(&tree, id));
+            }
+            queue.extend(self.waiting.remove(&id).unwrap_or_default());
+        }
+    }
+
+    /// A block's bytes are damaged: it counts as missing, and what is built on it waits again. Blocks of the validated
+    /// chain stay in it; they are only served again once they have come again.
+    pub(crate) fn lose(&mut self, id: NodeId) {
+        let shared = Arc::clone(&self.shared);
+        let mut tree = shared.tree_mut();
+        if tree.node(id).block.is_none() {
+            return;
+        }
+        tracing::warn!(block = %tree.node(id).hash, height = tree.node(id).height, "a stored block is damaged and will be fetched again");
+        self.recent.remove(id);
+        tree.lose_block(id);
+        self.dirty.insert(id);
+        if tree.is_active(id) {
+            return;
+        }
+        for at in id..tree.len() as NodeId {
+            if tree.node(at).sequence == 0 || tree.is_active(at) || !tree.is_ancestor(id, at) {
+                continue;
+            }
+            self.candidates.remove(&candidate(&tree, at));
+            tree.node_mut(at).sequence = 0;
+            self.dirty.insert(at);
+            if let (true, Some(parent)) = (tree.node(at).block.is_some(), tree.parent(at)) {
+                self.waiting.entry(parent).or_default().push(at);
+            }
+        }
+    }
+
+    /// A block breaks a rule: nothing is built on it from here on.
+    pub(crate) fn mark_invalid(&mut self, id: NodeId) {
+        let shared = Arc::clone(&self.shared);
+        let mut tree = shared.tree_mut();
+        for marked in tree.mark_invalid(id) {
+            self.candidates.remove(&candidate(&tree, marked));
+            self.recent.remove(marked);
+            self.dirty.insert(marked);
+        }
+    }
+
+    /// Connects stored blocks until the tip has the most work or the outcome is large enough; see
+    /// [`BlockOutcome::more`].
+    ///
+    /// # Errors
+    /// [`StoreError`] when the disk fails. What was connected before is delivered by the next call that succeeds.
+    pub fn advance(&mut self) -> Result<BlockOutcome, StoreError> {
+        let mut outcome = BlockOutcome {
+            changes: std::mem::take(&mut self.undelivered),
+            ..BlockOutcome::default()
+        };
+        let result = self.follow(&mut outcome).and_then(|()| self.write_index());
+        match result {
+            Ok(()) => Ok(outcome),
+            Err(error) => {
+                self.undelivered = outcome.changes;
+                Err(error)
+            }
+        }
+    }
+
+    fn follow(&mut self, outcome: &mut BlockOutcome) -> Result<(), StoreError> {
+        let mut bytes = 0;
+        loop {
+            let tip = self.shared.tree().tip();
+            let Some(&(_, _, target)) = self.candidates.last() else {
+                return Ok(());
+            };
+            if target == tip {
+                return Ok(());
+            }
+            if bytes > MAX_CHANGE_BYTES {
+                outcome.more = true;
+                return Ok(());
+            }
+            match self.step(target, &mut outcome.changes, &mut bytes)? {
+                Step::Moved => self.flush_when_full()?,
+                Step::Invalid(hash, reject) => {
+                    tracing::warn!(block = %hash, %reject, "a stored block is invalid");
+                    outcome.rejected.push((hash, reject));
+                }
+                Step::Lost => {}
+                Step::Stuck => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes the tip one step towards `target`: a single block when nothing has to be taken off, else as many as give
+    /// the new branch more work than the old one.
+    fn step(
+        &mut self,
+        target: NodeId,
+        changes: &mut Vec<ChainChange>,
+        bytes: &mut usize,
+    ) -> Result<Step, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let (old_tip, fork) = {
+            let tree = shared.tree();
+            (tree.tip(), tree.fork_point(target))
+        };
+        let mut overlay = Overlay::new(&shared.coins);
+        let mut made = Vec::new();
+        let mut connected = Vec::new();
+
+        let mut at = old_tip;
+        while at != fork {
+            let Some(block) = self.load(at)? else {
+                return Ok(Step::Stuck);
+            };
+            let (height, parent) = {
+                let tree = shared.tree();
+                (tree.node(at).height, tree.parent(at))
+            };
+            let undo = self
+                .view()
+                .undo(&block.hash)?
+                .ok_or_else(|| StoreError::corrupt(format!("the undo record of block {}", block.hash)))?;
+            overlay.disconnect(&block, undo, height)?;
+            made.push(ChainChange::Disconnected(block, height));
+            at = parent.unwrap_or(fork);
+        }
+
+        let old_work = shared.tree().node(old_tip).work;
+        loop {
+            let next = {
+                let tree = shared.tree();
+                tree.ancestor(target, tree.node(at).height.saturating_add(1))
+            };
+            let Some(block) = self.load(next)? else {
+                return Ok(Step::Lost);
+            };
+            let height = shared.tree().node(next).height;
+            let undo = match self.connect(&mut overlay, next, &block) {
+                Ok(undo) => undo,
+                Err(ConnectError::Store(error)) => return Err(error),
+                Err(ConnectError::Reject(reject)) => {
+                    self.mark_invalid(next);
+                    return Ok(Step::Invalid(block.hash, reject));
+                }
+            };
+            self.write_undo(next, &undo)?;
+            connected.push(next);
+            made.push(ChainChange::Connected(block, height));
+            at = next;
+            if shared.tree().node(at).work > old_work || at == target {
+                break;
+            }
+        }
+
+        shared.publish(overlay.into_changes(), at, &connected);
+        for id in &connected {
+            self.recent.remove(*id);
+            self.dirty.insert(*id);
+        }
+        let floor = shared.tree().node(at).work;
+        while let Some((work, _, _)) = self.candidates.first()
+            && *work < floor
+        {
+            self.candidates.pop_first();
+        }
+        for change in &made {
+            let (ChainChange::Connected(block, _) | ChainChange::Disconnected(block, _)) = change;
+            *bytes += block.raw.len();
+        }
+        changes.append(&mut made);
+        Ok(Step::Moved)
+    }
+
+    /// The parsed block; `None` when its record is damaged, which is noted.
+    fn load(&mut self, id: NodeId) -> Result<Option<Arc<ParsedBlock>>, StoreError> {
+        if let Some(block) = self.recent.get(id) {
+            return Ok(Some(block));
+        }
+        let (hash, at) = {
+            let tree = self.shared.tree();
+            let node = tree.node(id);
+            (node.hash, node.block)
+        };
+        let Some(at) = at else { return Ok(None) };
+        match self.shared.reader.read(Kind::Block, &at) {
+            Ok(raw) => match ParsedBlock::parse(raw.into()) {
+                Ok(block) if block.hash == hash => return Ok(Some(block)),
+                _ => tracing::warn!(block = %hash, "the record of a stored block holds something else"),
+            },
+            Err(StoreError::Corrupt { what }) => tracing::warn!(block = %hash, %what, "a stored block cannot be read"),
+            Err(error) => return Err(error),
+        }
+        self.lose(id);
+        Ok(None)
+    }
+
+    fn connect(&self, overlay: &mut Overlay<'_>, id: NodeId, block: &ParsedBlock) -> Result<BlockUndo, ConnectError> {
+        let params = self.params();
+        let (place_height, parent_median, bip34_ancestor, skip_scripts) = {
+            let tree = self.shared.tree();
+            let parent = tree.parent(id).unwrap_or(id);
+            let bip34 = params.bip34_height;
+            let ancestor =
+                (tree.node(parent).height >= bip34).then(|| tree.node(tree.ancestor(parent, bip34)).hash);
+            (tree.node(id).height, tree.node(parent).median_time_past, ancestor, self.scripts_assumed(&tree, id))
+        };
+        let median_at = |height: u32| {
+            let tree = self.shared.tree();
+            tree.node(tree.ancestor(id, height)).median_time_past
+        };
+        let place = Place {
+            height: place_height,
+            parent_median,
+            bip34_ancestor,
+            median_at: &median_at,
+            skip_scripts,
+            threads: self.config.script_threads,
+        };
+        connect::connect(params, overlay, block, &place)
+    }
+
+    /// Whether the scripts of a block need no check: it is an ancestor of the assumed valid block and of the best
+    /// header, that header has the network's minimum work, and the block is buried two weeks deep below it.
+    fn scripts_assumed(&self, tree: &Tree, id: NodeId) -> bool {
+        let Some(assumed) = self.assume_valid.and_then(|hash| tree.find(&hash)) else {
+            return false;
+        };
+        let best = tree.best_header();
+        let top = tree.node(best);
+        if !tree.is_ancestor(id, assumed) || !tree.is_ancestor(id, best) || top.work < self.params().minimum_chain_work
+        {
+            return false;
+        }
+        let parent_work = tree.parent(best).map_or(Work::from_be_bytes([0; 32]), |parent| tree.node(parent).work);
+        let (Some(burying), Some(last)) = (low_bits(top.work - tree.node(id).work), low_bits(top.work - parent_work))
+        else {
+            return false;
+        };
+        let spacing = u128::from(self.params().target_spacing);
+        match burying.checked_mul(spacing) {
+            Some(product) => product.checked_div(last).is_some_and(|seconds| seconds > ASSUME_VALID_DEPTH),
+            None => false,
+        }
+    }
+
+    /// Appends the undo record, unless an earlier run wrote the same one.
+    fn write_undo(&mut self, id: NodeId, undo: &BlockUndo) -> Result<(), StoreError> {
+        let bytes = undo.encode();
+        let (old, file) = {
+            let tree = self.shared.tree();
+            let node = tree.node(id);
+            (node.undo, node.block.map_or(0, |at| at.file))
+        };
+        if let Some(at) = old
+            && self.shared.reader.read(Kind::Undo, &at).is_ok_and(|found| found == bytes)
+        {
+            return Ok(());
+        }
+        let at = self.writer.append_undo(file, &bytes)?;
+        self.shared.tree_mut().node_mut(id).undo = Some(at);
+        self.dirty.insert(id);
+        Ok(())
+    }
+}
+
+/// The work as a 128-bit number, when it is one.
+fn low_bits(work: Work) -> Option<u128> {
+    let bytes = work.to_be_bytes();
+    let (high, low) = bytes.split_first_chunk::<16>()?;
+    (*high == [0; 16]).then(|| low.try_into().map(u128::from_be_bytes).ok()).flatten()
+}

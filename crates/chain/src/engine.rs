@@ -1,0 +1,490 @@
+//! The engine: takes headers and blocks, keeps the chain with the most work connected, survives being killed.
+//!
+//! What is on disk at any instant:
+//! * Blocks and undo records are appended to files. The index (a record for each header) says where, with a checksum.
+//! * Index records follow at the end of each call, not synced: after a power loss some are missing or point at bytes
+//!   that never arrived. The checksum tells, and the block counts as not stored.
+//! * Coins, their tip and all changed index records are one atomic, durable batch, written only after every block and
+//!   undo record that they refer to was synced.
+//!
+//! So the coins on disk are always exactly those of some block whose whole history is on disk, and opening connects
+//! again whatever was stored beyond it.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use bitcoin::block::Header;
+use bitcoin::{BlockHash, Work};
+use dunlin_store::{Batch, StoreError};
+
+use crate::coins::Coins;
+use crate::files::{Kind, Reader, Writer};
+use crate::recent::Recent;
+use crate::tree::{NodeId, Tree};
+use crate::view::{Shared, View};
+use crate::{
+    BlockError, BlockOutcome, ChainChange, ChainStore, HeaderReject, HeadersAccepted, OpenError, Params, ParsedBlock,
+    Reject, index, rules,
+};
+
+/// Which blocks' scripts are taken as checked by others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AssumeValid {
+    /// The network's pinned block and its ancestors.
+    #[default]
+    Pinned,
+    /// None: every script is checked.
+    Never,
+    /// This block and its ancestors.
+    Block(BlockHash),
+}
+
+/// How a chain is run.
+#[derive(Clone, Debug)]
+pub struct ChainConfig {
+    /// Memory for coins that are not written to the table yet; when it is used up they are written.
+    pub cache_bytes: usize,
+    /// Threads that check the scripts of one block, the calling one included.
+    pub script_threads: usize,
+    /// Which scripts need no check.
+    pub assume_valid: AssumeValid,
+    /// Coins are written at least this often, in seconds of the clock that calls bring along.
+    pub flush_interval: u64,
+}
+
+impl Default for ChainConfig {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 450 << 20,
+            script_threads: std::thread::available_parallelism().map_or(1, usize::from).min(16),
+            assume_valid: AssumeValid::Pinned,
+            flush_interval: 60 * 60,
+        }
+    }
+}
+
+/// One call connects at most about this many bytes of blocks, because its changes hold them all in memory.
+pub(crate) const MAX_CHANGE_BYTES: usize = 64 << 20;
+
+/// Parsed blocks that wait for a parent are kept in memory up to this many bytes of their encoding.
+const RECENT_BYTES: usize = 32 << 20;
+
+/// Once the headers have the network's minimum work, a branch must come this close to the best header, in blocks.
+const LOW_WORK_DEPTH: u32 = 144;
+
+/// A chain whose blocks have all arrived; the greatest is the one to follow: most work, then first seen.
+pub(crate) type Candidate = (Work, Reverse<u64>, NodeId);
+
+/// The chain's one writer. Reading goes through [`Chain::view`], from any thread.
+pub struct Chain {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) config: ChainConfig,
+    pub(crate) assume_valid: Option<BlockHash>,
+    pub(crate) writer: Writer,
+    pub(crate) recent: Recent,
+    /// Nodes whose record on disk is out of date.
+    pub(crate) dirty: BTreeSet<NodeId>,
+    /// Linked, not known to be invalid, with at least the tip's work.
+    pub(crate) candidates: BTreeSet<Candidate>,
+    /// Stored blocks whose parent is not linked, by parent.
+    pub(crate) waiting: BTreeMap<NodeId, Vec<NodeId>>,
+    pub(crate) next_sequence: u64,
+    /// Changes of a call that failed after it had made them; the next call that succeeds delivers them.
+    pub(crate) undelivered: Vec<ChainChange>,
+    last_flush: Option<u64>,
+    _store: ChainStore,
+}
+
+impl Chain {
+    /// Opens the chain in `store`, or begins it there, and connects what was stored beyond the last flush.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the store is another network's or another version's, or the disk fails.
+    pub fn open(params: Params, store: ChainStore, config: ChainConfig) -> Result<Self, OpenError> {
+        let mut writer = Writer::new(Arc::clone(&store.files), params.magic);
+        let reader = Reader::new(Arc::clone(&store.files), params.magic);
+        let mut tree = Tree::new(&params.genesis.header);
+        match store.table.get(index::META, index::LAYOUT_KEY)? {
+            None => begin(&params, &store, &mut writer, &mut tree)?,
+            Some(layout) => {
+                check_store(&params, &store, &layout)?;
+                index::load(&*store.table, &mut tree)?;
+            }
+        }
+        for id in tree.ids() {
+            let node = tree.node(id);
+            for (kind, at) in [(Kind::Block, node.block), (Kind::Undo, node.undo)] {
+                if let Some(at) = at {
+                    writer.occupy(kind, &at);
+                }
+            }
+        }
+        let tip = index::tip(&*store.table)?.ok_or_else(|| StoreError::corrupt("the record of the coins' tip"))?;
+        let tip = tree
+            .find(&tip)
+            .ok_or_else(|| StoreError::corrupt(format!("the header of the coins' tip {tip}")))?;
+        tree.set_active(tip);
+
+        let coins = Coins::new(Arc::clone(&store.table), index::COINS);
+        let assume_valid = match config.assume_valid {
+            AssumeValid::Pinned => params.assume_valid,
+            AssumeValid::Never => None,
+            AssumeValid::Block(hash) => Some(hash),
+        };
+        let mut chain = Self {
+            shared: Arc::new(Shared::new(params, tree, coins, reader, Arc::clone(&store.table))),
+            config,
+            assume_valid,
+            writer,
+            recent: Recent::new(RECENT_BYTES),
+            dirty: BTreeSet::new(),
+            candidates: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            next_sequence: 1,
+            undelivered: Vec::new(),
+            last_flush: None,
+            _store: store,
+        };
+        chain.link_loaded();
+        loop {
+            let outcome = chain.advance()?;
+            if !outcome.changes.is_empty() {
+                let tip = chain.view().tip();
+                tracing::info!(height = tip.height, blocks = outcome.changes.len(), "connected stored blocks again");
+            }
+            if !outcome.more {
+                return Ok(chain);
+            }
+        }
+    }
+
+    /// [`Chain::open`] in a directory; see [`ChainStore::open_dir`].
+    ///
+    /// # Errors
+    /// As [`Chain::open`].
+    pub fn open_dir(params: Params, dir: &Path, config: ChainConfig) -> Result<Self, OpenError> {
+        // The engine of the table gets an eighth on top of what the coins get.
+        let table_cache = u64::try_from(config.cache_bytes / 8).unwrap_or(u64::MAX).max(8 << 20);
+        let store = ChainStore::open_dir(dir, table_cache)?;
+        Self::open(params, store, config)
+    }
+
+    /// A new chain in memory, for the simulator and for tests.
+    ///
+    /// # Errors
+    /// As [`Chain::open`]; memory has none of its reasons.
+    pub fn in_memory(params: Params) -> Result<Self, OpenError> {
+        Self::open(params, ChainStore::in_memory(), ChainConfig::default())
+    }
+
+    /// A handle for queries.
+    pub fn view(&self) -> View {
+        View {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// The network's parameters.
+    pub fn params(&self) -> &Params {
+        &self.shared.params
+    }
+
+    /// Takes a batch of headers, each the child of the one before it. `now_unix` is the clock in seconds.
+    ///
+    /// Once the headers known have the network's pinned minimum of work, a branch that ends far below the best header
+    /// is refused before anything of it is stored. Before that every branch with its proof of work done is stored.
+    ///
+    /// # Errors
+    /// [`HeaderReject`]; headers before the broken one may stay accepted.
+    pub fn accept_headers(&mut self, now_unix: u64, headers: &[Header]) -> Result<HeadersAccepted, HeaderReject> {
+        let hashes: Vec<BlockHash> = headers.iter().map(Header::block_hash).collect();
+        self.check_headers_apart(headers, &hashes)?;
+        let mut accepted = HeadersAccepted {
+            new: 0,
+            last: self.params().genesis_hash,
+        };
+        let mut outcome = Ok(());
+        for (index, (header, hash)) in headers.iter().zip(&hashes).enumerate() {
+            match self.accept_header(now_unix, header, *hash) {
+                Ok((_, new)) => {
+                    accepted.new += usize::from(new);
+                    accepted.last = *hash;
+                }
+                Err(reject) => {
+                    outcome = Err(HeaderReject::Invalid {
+                        index,
+                        hash: *hash,
+                        reject,
+                    });
+                    break;
+                }
+            }
+        }
+        self.write_index()?;
+        outcome.map(|()| accepted)
+    }
+
+    /// What can be said of a batch of headers before any of it is stored.
+    fn check_headers_apart(&self, headers: &[Header], hashes: &[BlockHash]) -> Result<(), HeaderReject> {
+        let Some(first) = headers.first() else {
+            return Ok(());
+        };
+        for (index, pair) in headers.windows(2).enumerate() {
+            if pair[1].prev_blockhash != hashes[index] {
+                return Err(HeaderReject::NotContinuous { index: index + 1 });
+            }
+        }
+        for (index, (header, hash)) in headers.iter().zip(hashes).enumerate() {
+            rules::check_header(self.params(), header).map_err(|reject| HeaderReject::Invalid {
+                index,
+                hash: *hash,
+                reject,
+            })?;
+        }
+        let tree = self.shared.tree();
+        if hashes.last().is_some_and(|hash| tree.find(hash).is_some()) {
+            return Ok(());
+        }
+        let parent = tree.find(&first.prev_blockhash);
+        let parent = match (parent, hashes.first().and_then(|hash| tree.find(hash))) {
+            (Some(parent), _) => tree.node(parent),
+            (None, Some(_)) => return Ok(()),
+            (None, None) => return Err(HeaderReject::Orphan(first.prev_blockhash)),
+        };
+        let best = tree.best_header();
+        let minimum = self.params().minimum_chain_work;
+        if minimum > Work::from_be_bytes([0; 32]) && tree.node(best).work >= minimum {
+            let near = tree.ancestor(best, tree.node(best).height.saturating_sub(LOW_WORK_DEPTH));
+            let threshold = tree.node(near).work.max(minimum);
+            let work = headers.iter().fold(parent.work, |sum, header| sum + rules::work_of(header.bits));
+            if work < threshold {
+                return Err(HeaderReject::LowWork);
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks one header in its context and adds it to the tree; says whether it is new.
+    pub(crate) fn accept_header(
+        &mut self,
+        now_unix: u64,
+        header: &Header,
+        hash: BlockHash,
+    ) -> Result<(NodeId, bool), Reject> {
+        let parent = {
+            let tree = self.shared.tree();
+            if let Some(id) = tree.find(&hash) {
+                if tree.node(id).invalid {
+                    return Err(Reject::known_invalid(format!("block {hash}")));
+                }
+                return Ok((id, false));
+            }
+            rules::check_header(&self.shared.params, header)?;
+            let parent = tree
+                .find(&header.prev_blockhash)
+                .ok_or_else(|| Reject::missing_parent(format!("block {}", header.prev_blockhash)))?;
+            if tree.node(parent).invalid {
+                return Err(Reject::invalid_parent(format!("block {}", header.prev_blockhash)));
+            }
+            rules::contextual_check_header(&self.shared.params, header, &tree.branch(parent), now_unix)?;
+            parent
+        };
+        let id = self.shared.tree_mut().insert(parent, *header, hash);
+        self.dirty.insert(id);
+        Ok((id, true))
+    }
+
+    /// Takes a block: checks it, stores it, and connects whatever has the most work now. `now_unix` is the clock in
+    /// seconds. The parent's header must be known; the parent's block may still be missing.
+    ///
+    /// # Errors
+    /// [`BlockError`] says whose fault it is. What had been connected before a disk error is delivered by the next
+    /// call that succeeds.
+    pub fn accept_block(&mut self, now_unix: u64, block: Arc<ParsedBlock>) -> Result<BlockOutcome, BlockError> {
+        let (id, new) = match self.store_block(now_unix, &block) {
+            Ok(stored) => stored,
+            Err(error) => {
+                self.write_index()?;
+                return Err(error);
+            }
+        };
+        let hash = block.hash;
+        if new {
+            self.recent.insert(id, block);
+        }
+        let mut outcome = self.advance()?;
+        outcome.new = new;
+        self.flush_when_due(now_unix)?;
+        if let Some(index) = outcome.rejected.iter().position(|(rejected, _)| *rejected == hash) {
+            let (_, reject) = outcome.rejected.swap_remove(index);
+            self.undelivered = outcome.changes;
+            return Err(BlockError::Invalid(reject));
+        }
+        Ok(outcome)
+    }
+
+    /// Checks a block as far as it goes without coins and writes it to its file.
+    fn store_block(&mut self, now_unix: u64, block: &Arc<ParsedBlock>) -> Result<(NodeId, bool), BlockError> {
+        let known = {
+            let tree = self.shared.tree();
+            let known = tree.find(&block.hash);
+            if let Some(id) = known
+                && tree.node(id).block.is_some()
+                && !tree.node(id).invalid
+            {
+                return Ok((id, false));
+            }
+            if known.is_none() && tree.find(&block.prev()).is_none() {
+                return Err(BlockError::MissingParent(block.prev()));
+            }
+            known
+        };
+        if let Err(reject) = rules::check_block(self.params(), block) {
+            // Most of what is checked there is committed to by the header, but a body that somebody swapped fails too,
+            // and its header must stay open for the real one.
+            if let Some(id) = known
+                && reject.kind.is_permanent_for_block()
+                && !rules::is_mutated(block, self.has_segwit(id))
+            {
+                self.mark_invalid(id);
+            }
+            return Err(BlockError::Invalid(reject));
+        }
+        let (id, _) = self.accept_header(now_unix, block.header(), block.hash).map_err(BlockError::Invalid)?;
+        let (height, parent_median) = {
+            let tree = self.shared.tree();
+            let parent = tree.parent(id).map_or(0, |parent| tree.node(parent).median_time_past);
+            (tree.node(id).height, parent)
+        };
+        if let Err(reject) = rules::contextual_check_block(self.params(), block, height, parent_median) {
+            if reject.kind.is_permanent_for_block() {
+                self.mark_invalid(id);
+            }
+            return Err(BlockError::Invalid(reject));
+        }
+        let at = self.writer.append_block(&block.raw)?;
+        let count = u32::try_from(block.txids.len()).unwrap_or(u32::MAX);
+        self.shared.tree_mut().store_block(id, at, count);
+        self.dirty.insert(id);
+        self.link(id);
+        Ok((id, true))
+    }
+
+    fn has_segwit(&self, id: NodeId) -> bool {
+        self.shared.tree().node(id).height >= self.params().segwit_height
+    }
+
+    /// Forgets a stored block whose bytes were found damaged, so that it is among the missing ones.
+    ///
+    /// # Errors
+    /// [`StoreError`] when that cannot be noted on disk.
+    pub fn mark_lost(&mut self, hash: &BlockHash) -> Result<(), StoreError> {
+        let id = self.shared.tree().find(hash);
+        if let Some(id) = id {
+            self.lose(id);
+            self.write_index()?;
+        }
+        Ok(())
+    }
+
+    /// Writes coins, tip and index so that a power loss costs nothing from here on.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the state on disk is then the one of the last flush that succeeded.
+    pub fn flush(&mut self) -> Result<(), StoreError> {
+        self.writer.sync()?;
+        let mut batch = Batch::default();
+        self.shared.coins.collect(&mut batch);
+        self.put_dirty(&mut batch);
+        let tip = {
+            let tree = self.shared.tree();
+            tree.node(tree.tip()).hash
+        };
+        batch.put(index::META, index::TIP_KEY, <BlockHash as AsRef<[u8]>>::as_ref(&tip));
+        self.shared.table.write(batch, true)?;
+        self.dirty.clear();
+        self.shared.coins.settle(self.config.cache_bytes / 2);
+        Ok(())
+    }
+
+    /// Writes everything and ends the chain. Dropping it without this loses nothing either: the next start connects
+    /// the last blocks again.
+    ///
+    /// # Errors
+    /// As [`Chain::flush`].
+    pub fn close(mut self) -> Result<(), StoreError> {
+        self.flush()
+    }
+
+    fn flush_when_due(&mut self, now_unix: u64) -> Result<(), StoreError> {
+        let last = *self.last_flush.get_or_insert(now_unix);
+        if now_unix >= last.saturating_add(self.config.flush_interval) {
+            self.flush()?;
+            self.last_flush = Some(now_unix);
+        }
+        Ok(())
+    }
+
+    /// Writes coins when they take too much memory.
+    pub(crate) fn flush_when_full(&mut self) -> Result<(), StoreError> {
+        if self.shared.coins.bytes() > self.config.cache_bytes {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn put_dirty(&self, batch: &mut Batch) {
+        let tree = self.shared.tree();
+        for id in &self.dirty {
+            let node = tree.node(*id);
+            batch.put(index::INDEX, index::key(node), index::encode(node));
+        }
+    }
+
+    /// Hands changed index records to the table without waiting for the disk.
+    pub(crate) fn write_index(&mut self) -> Result<(), StoreError> {
+        if self.dirty.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        self.put_dirty(&mut batch);
+        self.shared.table.write(batch, false)?;
+        self.dirty.clear();
+        Ok(())
+    }
+}
+
+/// Begins a chain in an empty store: the genesis block, its record, and whose chain it is.
+fn begin(params: &Params, store: &ChainStore, writer: &mut Writer, tree: &mut Tree) -> Result<(), StoreError> {
+    let genesis = ParsedBlock::from_block(params.genesis.clone());
+    let at = writer.append_block(&genesis.raw)?;
+    writer.sync()?;
+    tree.store_block(0, at, 1);
+    let mut batch = Batch::default();
+    batch.put(index::META, index::LAYOUT_KEY, index::LAYOUT.to_be_bytes());
+    batch.put(index::META, index::NETWORK_KEY, params.network.name().as_bytes());
+    batch.put(index::META, index::TIP_KEY, <BlockHash as AsRef<[u8]>>::as_ref(&genesis.hash));
+    batch.put(index::INDEX, index::key(tree.node(0)), index::encode(tree.node(0)));
+    store.table.write(batch, true)
+}
+
+/// Refuses a store that is not ours to touch.
+fn check_store(params: &Params, store: &ChainStore, layout: &[u8]) -> Result<(), OpenError> {
+    let found = layout.try_into().map(u32::from_be_bytes).unwrap_or(0);
+    if found != index::LAYOUT {
+        return Err(OpenError::WrongLayout {
+            found,
+            known: index::LAYOUT,
+        });
+    }
+    let network = store.table.get(index::META, index::NETWORK_KEY)?.unwrap_or_default();
+    if network != params.network.name().as_bytes() {
+        return Err(OpenError::WrongNetwork {
+            found: String::from_utf8_lossy(&network).into_owned(),
+            wanted: params.network,
+        });
+    }
+    Ok(())
+}

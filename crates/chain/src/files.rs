@@ -1,0 +1,213 @@
+//! Block files and undo files.
+//!
+//! Blocks lie in `blk00000.dat`, `blk00001.dat`, ... framed as Bitcoin Core frames them: the network's magic, the
+//! length (four bytes, little-endian), the bytes. Undo records lie in the `rev` file of the same number, framed the
+//! same way. A [`Location`] in the index says where a record is and carries a checksum over its bytes, so whatever a
+//! dying disk or a power loss made of it is noticed when it is read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bitcoin::hashes::siphash24;
+use dunlin_store::{Files, StoreError};
+
+/// Bytes before a record: magic and length.
+const FRAME: u64 = 8;
+
+/// A block file takes no further block once it would pass this many bytes; Core's limit.
+const MAX_FILE_BYTES: u64 = 128 << 20;
+
+/// Which kind of file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Block,
+    Undo,
+}
+
+impl Kind {
+    fn name(self, number: u32) -> String {
+        match self {
+            Self::Block => format!("blk{number:05}.dat"),
+            Self::Undo => format!("rev{number:05}.dat"),
+        }
+    }
+}
+
+/// Where a record lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Location {
+    /// The file's number.
+    pub(crate) file: u32,
+    /// Where the record's frame begins.
+    pub(crate) offset: u64,
+    /// The length without the frame.
+    pub(crate) len: u32,
+    /// SipHash-2-4 of the record's bytes with a key of zeros.
+    pub(crate) checksum: u64,
+}
+
+impl Location {
+    fn end(&self) -> u64 {
+        self.offset.saturating_add(FRAME).saturating_add(u64::from(self.len))
+    }
+}
+
+fn checksum(data: &[u8]) -> u64 {
+    siphash24::Hash::hash_to_u64_with_keys(0, 0, data)
+}
+
+/// Reads records; cheap to clone and safe to use while others write.
+#[derive(Clone)]
+pub(crate) struct Reader {
+    files: Arc<dyn Files>,
+    magic: [u8; 4],
+}
+
+impl Reader {
+    pub(crate) fn new(files: Arc<dyn Files>, magic: [u8; 4]) -> Self {
+        Self { files, magic }
+    }
+
+    /// Reads a record and checks it against its frame and checksum.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] names the file and place of a damaged record.
+    pub(crate) fn read(&self, kind: Kind, at: &Location) -> Result<Vec<u8>, StoreError> {
+        let name = kind.name(at.file);
+        let damaged = || StoreError::corrupt(format!("the record at byte {} of {name}", at.offset));
+        let frame = usize::try_from(FRAME + u64::from(at.len)).map_err(|_| damaged())?;
+        let mut data = self.files.read_at(&name, at.offset, frame)?;
+        let body = data.split_off(FRAME as usize);
+        if data[..4] != self.magic || data[4..] != at.len.to_le_bytes() || checksum(&body) != at.checksum {
+            return Err(damaged());
+        }
+        Ok(body)
+    }
+}
+
+/// Appends records; there is one for each chain.
+pub(crate) struct Writer {
+    files: Arc<dyn Files>,
+    magic: [u8; 4],
+    max_file_bytes: u64,
+    block_file: u32,
+    ends: BTreeMap<(u32, bool), u64>,
+    unsynced: BTreeSet<String>,
+}
+
+impl Writer {
+    pub(crate) fn new(files: Arc<dyn Files>, magic: [u8; 4]) -> Self {
+        Self {
+            files,
+            magic,
+            max_file_bytes: MAX_FILE_BYTES,
+            block_file: 0,
+            ends: BTreeMap::new(),
+            unsynced: BTreeSet::new(),
+        }
+    }
+
+    /// Learns of a record that the index knows: nothing is written over it. What lies behind the last known record
+    /// was never committed and is written over.
+    pub(crate) fn occupy(&mut self, kind: Kind, at: &Location) {
+        let end = self.ends.entry((at.file, kind == Kind::Undo)).or_default();
+        *end = (*end).max(at.end());
+        if kind == Kind::Block {
+            self.block_file = self.block_file.max(at.file);
+        }
+    }
+
+    /// Appends a block, in a new file when the current one is full.
+    pub(crate) fn append_block(&mut self, data: &[u8]) -> Result<Location, StoreError> {
+        let end = self.ends.get(&(self.block_file, false)).copied().unwrap_or(0);
+        if end > 0 && end.saturating_add(FRAME + data.len() as u64) > self.max_file_bytes {
+            // Full files rest: sync them now, so that a flush has little left to do.
+            self.sync()?;
+            self.block_file += 1;
+        }
+        self.append(Kind::Block, self.block_file, data)
+    }
+
+    /// Appends an undo record to the file that goes with the block's.
+    pub(crate) fn append_undo(&mut self, block_file: u32, data: &[u8]) -> Result<Location, StoreError> {
+        self.append(Kind::Undo, block_file, data)
+    }
+
+    fn append(&mut self, kind: Kind, file: u32, data: &[u8]) -> Result<Location, StoreError> {
+        let name = kind.name(file);
+        let len = u32::try_from(data.len()).map_err(|_| StoreError::corrupt(format!("a record for {name}")))?;
+        let offset = self.ends.get(&(file, kind == Kind::Undo)).copied().unwrap_or(0);
+        let mut record = Vec::with_capacity(FRAME as usize + data.len());
+        record.extend_from_slice(&self.magic);
+        record.extend_from_slice(&len.to_le_bytes());
+        record.extend_from_slice(data);
+        self.unsynced.insert(name.clone());
+        self.files.write_at(&name, offset, &record)?;
+        let at = Location {
+            file,
+            offset,
+            len,
+            checksum: checksum(data),
+        };
+        self.occupy(kind, &at);
+        Ok(at)
+    }
+
+    /// Makes every record written so far durable.
+    pub(crate) fn sync(&mut self) -> Result<(), StoreError> {
+        while let Some(name) = self.unsynced.first().cloned() {
+            self.files.sync(&name)?;
+            self.unsynced.remove(&name);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use dunlin_store::{CrashDisk, MemFiles};
+
+    #[test]
+    fn records_come_back_and_files_are_changed_when_full() {
+        let files: Arc<dyn Files> = Arc::new(MemFiles::default());
+        let mut writer = Writer::new(Arc::clone(&files), *b"magi");
+        writer.max_file_bytes = 100;
+        let reader = Reader::new(Arc::clone(&files), *b"magi");
+        let blocks: Vec<Location> = (0..5u8).map(|n| writer.append_block(&[n; 40]).unwrap()).collect();
+        assert_eq!(blocks.iter().map(|at| at.file).collect::<Vec<_>>(), [0, 0, 1, 1, 2]);
+        let undo = writer.append_undo(1, b"undo").unwrap();
+        writer.sync().unwrap();
+        for (n, at) in blocks.iter().enumerate() {
+            assert_eq!(reader.read(Kind::Block, at).unwrap(), [n as u8; 40]);
+        }
+        assert_eq!(reader.read(Kind::Undo, &undo).unwrap(), b"undo");
+        assert_eq!(files.list().unwrap(), ["blk00000.dat", "blk00001.dat", "blk00002.dat", "rev00001.dat"]);
+        assert_eq!(files.read_at("blk00000.dat", 0, 8).unwrap(), *b"magi\x28\0\0\0");
+
+        let mut again = Writer::new(files, *b"magi");
+        for at in &blocks {
+            again.occupy(Kind::Block, at);
+        }
+        assert_eq!(again.append_block(&[9; 4]).unwrap().offset, 48);
+    }
+
+    #[test]
+    fn a_flipped_bit_is_found_wherever_it_is() {
+        let disk = CrashDisk::new(1, None);
+        let files: Arc<dyn Files> = Arc::new(disk.files());
+        let mut writer = Writer::new(Arc::clone(&files), *b"magi");
+        let at = writer.append_block(b"some block").unwrap();
+        let reader = Reader::new(files, *b"magi");
+        for byte in 0..18 {
+            disk.flip_bit("blk00000.dat", byte).unwrap();
+            let text = reader.read(Kind::Block, &at).unwrap_err().to_string();
+            assert!(text.contains("byte 0 of blk00000.dat"), "{text}");
+            disk.flip_bit("blk00000.dat", byte).unwrap();
+        }
+        assert_eq!(reader.read(Kind::Block, &at).unwrap(), b"some block");
+        let beyond = Location { offset: 1 << 40, ..at };
+        assert!(matches!(reader.read(Kind::Block, &beyond), Err(StoreError::Corrupt { .. })));
+    }
+}

@@ -1,0 +1,206 @@
+//! The header tree on disk: one record for each header in the table, and the few facts about the whole directory.
+//!
+//! Key: height (four bytes, big-endian), hash. So a scan meets parents before their children.
+//!
+//! | bytes | of the value |
+//! |---|---|
+//! | 80 | the header |
+//! | 1 | flags: 1 valid, 2 invalid, 4 block stored, 8 undo stored, 16 number of transactions known |
+//! | LEB128 | sequence of arrival |
+//! | LEB128 | number of transactions, with flag 16 |
+//! | LEB128 x 3, 8 | file, offset, length, checksum of the block, with flag 4; then of the undo record, with flag 8 |
+
+use bitcoin::BlockHash;
+use bitcoin::block::Header;
+use bitcoin::consensus::{deserialize, serialize};
+use bitcoin::hashes::Hash;
+use dunlin_store::{Space, Step, StoreError, Table};
+
+use crate::coin::{number, put_number};
+use crate::files::Location;
+use crate::tree::{Node, NodeId, Tree};
+
+/// The names of the table's key spaces, in the order of their numbers.
+pub(crate) const SPACES: [&str; 3] = ["coins", "index", "meta"];
+/// Unspent outputs.
+pub(crate) const COINS: Space = Space(0);
+/// Headers.
+pub(crate) const INDEX: Space = Space(1);
+/// Facts about the directory.
+pub(crate) const META: Space = Space(2);
+
+/// Key of the layout's number in [`META`].
+pub(crate) const LAYOUT_KEY: &[u8] = b"layout";
+/// The layout that this version writes.
+pub(crate) const LAYOUT: u32 = 1;
+/// Key of the network's name in [`META`].
+pub(crate) const NETWORK_KEY: &[u8] = b"network";
+/// Key of the hash of the block up to which the coins in the table are.
+pub(crate) const TIP_KEY: &[u8] = b"tip";
+
+const VALID: u8 = 1;
+const INVALID: u8 = 2;
+const BLOCK: u8 = 4;
+const UNDO: u8 = 8;
+const TX_COUNT: u8 = 16;
+
+/// A node's key.
+pub(crate) fn key(node: &Node) -> [u8; 36] {
+    let mut key = [0; 36];
+    key[..4].copy_from_slice(&node.height.to_be_bytes());
+    key[4..].copy_from_slice(node.hash.as_ref());
+    key
+}
+
+/// A node's record.
+pub(crate) fn encode(node: &Node) -> Vec<u8> {
+    let mut out = serialize(&node.header);
+    let mut flags = 0;
+    for (flag, set) in [
+        (VALID, node.valid),
+        (INVALID, node.invalid),
+        (BLOCK, node.block.is_some()),
+        (UNDO, node.undo.is_some()),
+        (TX_COUNT, node.tx_count.is_some()),
+    ] {
+        if set {
+            flags |= flag;
+        }
+    }
+    out.push(flags);
+    put_number(&mut out, node.sequence);
+    if let Some(count) = node.tx_count {
+        put_number(&mut out, u64::from(count));
+    }
+    for at in [&node.block, &node.undo].into_iter().flatten() {
+        put_number(&mut out, u64::from(at.file));
+        put_number(&mut out, at.offset);
+        put_number(&mut out, u64::from(at.len));
+        out.extend_from_slice(&at.checksum.to_le_bytes());
+    }
+    out
+}
+
+fn location(bytes: &mut &[u8]) -> Option<Location> {
+    let file = u32::try_from(number(bytes)?).ok()?;
+    let offset = number(bytes)?;
+    let len = u32::try_from(number(bytes)?).ok()?;
+    let (checksum, rest) = bytes.split_first_chunk::<8>()?;
+    *bytes = rest;
+    Some(Location {
+        file,
+        offset,
+        len,
+        checksum: u64::from_le_bytes(*checksum),
+    })
+}
+
+/// Puts a record into the tree; `None` when it is damaged or its parent is not there.
+fn restore(tree: &mut Tree, key: &[u8], value: &[u8]) -> Option<NodeId> {
+    let (header, mut rest) = value.split_first_chunk::<80>()?;
+    let header: Header = deserialize(header).ok()?;
+    let hash = header.block_hash();
+    if key.get(4..)? != hash.as_byte_array() {
+        return None;
+    }
+    let id = match tree.find(&hash) {
+        Some(genesis) => genesis,
+        None => {
+            let parent = tree.find(&header.prev_blockhash)?;
+            tree.insert(parent, header, hash)
+        }
+    };
+    let (&flags, after) = rest.split_first()?;
+    rest = after;
+    let sequence = number(&mut rest)?;
+    let tx_count = match flags & TX_COUNT {
+        0 => None,
+        _ => Some(u32::try_from(number(&mut rest)?).ok()?),
+    };
+    let block = if flags & BLOCK == 0 { None } else { Some(location(&mut rest)?) };
+    let undo = if flags & UNDO == 0 { None } else { Some(location(&mut rest)?) };
+    let node = tree.node_mut(id);
+    node.sequence = sequence;
+    node.tx_count = tx_count;
+    node.block = block;
+    node.undo = undo;
+    node.valid = flags & VALID != 0;
+    if flags & INVALID != 0 {
+        tree.mark_invalid(id);
+    }
+    Some(id)
+}
+
+/// Loads every record into a tree that has the genesis block. A damaged record is left out with a warning, and what
+/// was built on it too: the headers come again from peers.
+pub(crate) fn load(table: &dyn Table, tree: &mut Tree) -> Result<(), StoreError> {
+    let mut left_out = 0u64;
+    table.scan(INDEX, b"", &mut |key, value| {
+        if restore(tree, key, value).is_none() {
+            left_out += 1;
+        }
+        Step::Continue
+    })?;
+    if left_out > 0 {
+        tracing::warn!(left_out, "records of the header index are damaged and were left out");
+    }
+    Ok(())
+}
+
+/// The hash up to which the table's coins are; `None` in an empty table.
+pub(crate) fn tip(table: &dyn Table) -> Result<Option<BlockHash>, StoreError> {
+    match table.get(META, TIP_KEY)? {
+        None => Ok(None),
+        Some(bytes) => match BlockHash::from_slice(&bytes) {
+            Ok(hash) => Ok(Some(hash)),
+            Err(_) => Err(StoreError::corrupt("the record of the coins' tip")),
+        },
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{Network, Params};
+    use dunlin_store::{Batch, MemTable};
+
+    #[test]
+    fn the_tree_survives_writing() {
+        let genesis = Params::new(Network::Regtest).genesis.header;
+        let mut tree = Tree::new(&genesis);
+        let mut parent = 0;
+        for salt in 0..4 {
+            let above = tree.node(parent);
+            let header = Header {
+                prev_blockhash: above.hash,
+                time: above.header.time + 1 + salt,
+                ..genesis
+            };
+            parent = tree.insert(parent, header, header.block_hash());
+        }
+        let node = tree.node_mut(2);
+        node.block = Some(Location { file: 3, offset: 1 << 33, len: 77, checksum: u64::MAX });
+        node.undo = Some(Location { file: 3, offset: 0, len: 0, checksum: 0 });
+        node.valid = true;
+        node.tx_count = Some(1000);
+        node.sequence = 500;
+        tree.mark_invalid(4);
+
+        let table = MemTable::default();
+        let mut batch = Batch::default();
+        for id in tree.ids() {
+            batch.put(INDEX, key(tree.node(id)), encode(tree.node(id)));
+        }
+        batch.put(INDEX, vec![0xff; 36], vec![1, 2, 3]);
+        table.write(batch, true).unwrap();
+
+        let mut found = Tree::new(&genesis);
+        load(&table, &mut found).unwrap();
+        assert_eq!(found.len(), 5);
+        for id in tree.ids() {
+            assert_eq!(format!("{:?}", found.node(id)), format!("{:?}", tree.node(id)));
+        }
+        assert_eq!(found.best_header(), 3);
+    }
+}

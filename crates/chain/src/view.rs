@@ -1,0 +1,284 @@
+//! Reading the chain while it is being written.
+//!
+//! A [`View`] is a handle that any thread may hold. Its queries take short locks on memory and read the disk outside
+//! of them, so none ever waits for a block being connected. Each query alone sees the chain before a change or after
+//! it; [`View::coins`] gives several coins of one and the same state.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bitcoin::block::Header;
+use bitcoin::{BlockHash, OutPoint};
+use bytes::Bytes;
+use dunlin_store::{StoreError, Table};
+
+use crate::coins::{Change, Coins};
+use crate::files::{Kind, Reader};
+use crate::tree::{NodeId, Tree};
+use crate::undo::BlockUndo;
+use crate::{Coin, Entry, Params};
+
+/// A tip older than this is not the network's, in seconds; Core's value.
+const MAX_TIP_AGE: u64 = 24 * 60 * 60;
+
+/// How often [`View::coins`] tries to catch a state that holds still before it stops the writer for a moment.
+const TRIES: usize = 8;
+
+/// What the one writer and all readers share.
+pub(crate) struct Shared {
+    pub(crate) params: Params,
+    tree: RwLock<Tree>,
+    pub(crate) coins: Coins,
+    pub(crate) reader: Reader,
+    pub(crate) table: Arc<dyn Table>,
+    generation: AtomicU64,
+    caught_up: AtomicBool,
+    /// Held while a state is published.
+    gate: Mutex<()>,
+}
+
+impl Shared {
+    pub(crate) fn new(params: Params, tree: Tree, coins: Coins, reader: Reader, table: Arc<dyn Table>) -> Self {
+        Self {
+            params,
+            tree: RwLock::new(tree),
+            coins,
+            reader,
+            table,
+            generation: AtomicU64::new(0),
+            caught_up: AtomicBool::new(false),
+            gate: Mutex::new(()),
+        }
+    }
+
+    pub(crate) fn tree(&self) -> RwLockReadGuard<'_, Tree> {
+        // A panic while the tree is written is a bug in code without I/O; readers still get a whole node each.
+        self.tree.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn tree_mut(&self) -> RwLockWriteGuard<'_, Tree> {
+        self.tree.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gate(&self) -> MutexGuard<'_, ()> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes `tip`, the blocks newly found `valid` and the coins that go with them visible in one step.
+    pub(crate) fn publish(&self, changes: impl Iterator<Item = (OutPoint, Change)>, tip: NodeId, valid: &[NodeId]) {
+        let _gate = self.gate();
+        self.coins.publish(changes, || {
+            let mut tree = self.tree_mut();
+            for id in valid {
+                tree.node_mut(*id).valid = true;
+            }
+            tree.set_active(tip);
+            self.generation.fetch_add(1, Ordering::Release);
+        });
+    }
+}
+
+/// A cheap handle to query the chain with; clones see the same chain.
+#[derive(Clone)]
+pub struct View {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl View {
+    /// The network's parameters.
+    pub fn params(&self) -> &Params {
+        &self.shared.params
+    }
+
+    /// Rises with every change of the tip.
+    pub fn generation(&self) -> u64 {
+        self.shared.generation.load(Ordering::Acquire)
+    }
+
+    /// The tip of the validated chain.
+    pub fn tip(&self) -> Entry {
+        let tree = self.shared.tree();
+        tree.entry(tree.tip())
+    }
+
+    /// The header with the most work behind it that is not known to be invalid; its blocks may still be missing.
+    pub fn best_header(&self) -> Entry {
+        let tree = self.shared.tree();
+        tree.entry(tree.best_header())
+    }
+
+    /// What is known of a header.
+    pub fn entry(&self, hash: &BlockHash) -> Option<Entry> {
+        let tree = self.shared.tree();
+        tree.find(hash).map(|id| tree.entry(id))
+    }
+
+    /// How many headers are known, all branches together.
+    pub fn header_count(&self) -> usize {
+        self.shared.tree().len()
+    }
+
+    /// The block of the validated chain at a height.
+    pub fn hash_at(&self, height: u32) -> Option<BlockHash> {
+        let tree = self.shared.tree();
+        tree.active_at(height).map(|id| tree.node(id).hash)
+    }
+
+    /// The header of the validated chain at a height.
+    pub fn entry_at(&self, height: u32) -> Option<Entry> {
+        let tree = self.shared.tree();
+        tree.active_at(height).map(|id| tree.entry(id))
+    }
+
+    /// Whether a block is part of the validated chain.
+    pub fn contains_in_active(&self, hash: &BlockHash) -> bool {
+        let tree = self.shared.tree();
+        tree.find(hash).is_some_and(|id| tree.is_active(id))
+    }
+
+    /// The ancestor of a block at a height not above its own.
+    pub fn ancestor(&self, hash: &BlockHash, height: u32) -> Option<BlockHash> {
+        let tree = self.shared.tree();
+        let id = tree.find(hash)?;
+        (height <= tree.node(id).height).then(|| tree.node(tree.ancestor(id, height)).hash)
+    }
+
+    /// The last block that the validated chain has in common with the chain that ends with `hash`.
+    pub fn fork_point(&self, hash: &BlockHash) -> Option<Entry> {
+        let tree = self.shared.tree();
+        let id = tree.find(hash)?;
+        Some(tree.entry(tree.fork_point(id)))
+    }
+
+    /// Hashes from `from` (the best header when not given or not known) back to the genesis block, ten in a row and
+    /// then ever further apart, for `getheaders` and `getblocks`.
+    pub fn locator(&self, from: Option<BlockHash>) -> Vec<BlockHash> {
+        let tree = self.shared.tree();
+        let mut at = from.and_then(|hash| tree.find(&hash)).unwrap_or_else(|| tree.best_header());
+        let mut hashes = Vec::new();
+        let mut step = 1u32;
+        loop {
+            hashes.push(tree.node(at).hash);
+            let height = tree.node(at).height;
+            if height == 0 {
+                return hashes;
+            }
+            if hashes.len() >= 10 {
+                step = step.saturating_mul(2);
+            }
+            at = tree.ancestor(at, height.saturating_sub(step));
+        }
+    }
+
+    /// Headers of the validated chain after the first hash of `locator` that lies on it (after the genesis block when
+    /// none does), up to and with `stop`, at most `max`.
+    pub fn headers_after(&self, locator: &[BlockHash], stop: BlockHash, max: usize) -> Vec<Header> {
+        let tree = self.shared.tree();
+        let start = locator
+            .iter()
+            .filter_map(|hash| tree.find(hash))
+            .find(|id| tree.is_active(*id))
+            .map_or(0, |id| tree.node(id).height);
+        let mut headers = Vec::new();
+        let mut height = start;
+        while headers.len() < max {
+            height = height.saturating_add(1);
+            let Some(id) = tree.active_at(height) else { break };
+            let node = tree.node(id);
+            headers.push(node.header);
+            if node.hash == stop {
+                break;
+            }
+        }
+        headers
+    }
+
+    /// Blocks to fetch: those that the validated chain has lost to a damaged disk, then those on the way to the best
+    /// header that are not stored, in height order, without those that `skip` names; at most `max`.
+    pub fn missing_blocks(&self, max: usize, skip: impl Fn(&BlockHash) -> bool) -> Vec<(u32, BlockHash)> {
+        let tree = self.shared.tree();
+        let fork = tree.node(tree.fork_point(tree.best_header())).height;
+        let lost = tree.lost().map(|id| tree.node(id));
+        let ahead = (fork.saturating_add(1)..).map_while(|height| tree.best_at(height)).map(|id| tree.node(id));
+        lost.chain(ahead)
+            .filter(|node| node.block.is_none() && !node.invalid && !skip(&node.hash))
+            .map(|node| (node.height, node.hash))
+            .take(max)
+            .collect()
+    }
+
+    /// A stored block in wire encoding; `None` when it is not known or not stored.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the record is damaged; [`Chain::mark_lost`](crate::Chain::mark_lost) has it
+    /// fetched again.
+    pub fn block_bytes(&self, hash: &BlockHash) -> Result<Option<Bytes>, StoreError> {
+        let at = {
+            let tree = self.shared.tree();
+            tree.find(hash).and_then(|id| tree.node(id).block)
+        };
+        at.map(|at| Ok(self.shared.reader.read(Kind::Block, &at)?.into())).transpose()
+    }
+
+    /// The coins that a block spent; `None` when it was never connected.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the record is damaged.
+    pub fn undo(&self, hash: &BlockHash) -> Result<Option<BlockUndo>, StoreError> {
+        let at = {
+            let tree = self.shared.tree();
+            tree.find(hash).and_then(|id| tree.node(id).undo)
+        };
+        let Some(at) = at else { return Ok(None) };
+        let bytes = self.shared.reader.read(Kind::Undo, &at)?;
+        match BlockUndo::decode(&bytes) {
+            Some(undo) => Ok(Some(undo)),
+            None => Err(StoreError::corrupt(format!("the undo record of block {hash}"))),
+        }
+    }
+
+    /// An unspent output.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the disk fails.
+    pub fn coin(&self, outpoint: &OutPoint) -> Result<Option<Coin>, StoreError> {
+        self.shared.coins.get(outpoint)
+    }
+
+    /// Several unspent outputs of one state, and the tip of that state.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the disk fails.
+    pub fn coins(&self, outpoints: &[OutPoint]) -> Result<(Entry, Vec<Option<Coin>>), StoreError> {
+        let read = || -> Result<_, StoreError> {
+            let tip = self.tip();
+            let coins = outpoints.iter().map(|outpoint| self.coin(outpoint)).collect::<Result<_, _>>()?;
+            Ok((tip, coins))
+        };
+        for _ in 0..TRIES {
+            let before = self.generation();
+            let found = read()?;
+            if self.generation() == before {
+                return Ok(found);
+            }
+        }
+        // Blocks are connected faster than these coins are read, as in a first sync: hold the writer once.
+        let _gate = self.shared.gate();
+        read()
+    }
+
+    /// Whether the chain is still far behind: too little work, or a tip older than a day at `now_unix`. Once it has
+    /// caught up it never says yes again.
+    pub fn is_initial_download(&self, now_unix: u64) -> bool {
+        if self.shared.caught_up.load(Ordering::Relaxed) {
+            return false;
+        }
+        let tip = self.tip();
+        let behind = tip.chain_work < self.params().minimum_chain_work
+            || u64::from(tip.header.time).saturating_add(MAX_TIP_AGE) < now_unix;
+        if !behind {
+            self.shared.caught_up.store(true, Ordering::Relaxed);
+        }
+        behind
+    }
+}
