@@ -1,5 +1,7 @@
 //! Trackers: what is asked, what comes back; [`http`] (BEP 3, 7, 23) and [`udp`] (BEP 15, 41) put it into bytes.
 
+#[cfg(test)]
+mod fuzz;
 pub mod http;
 pub mod udp;
 
