@@ -33,8 +33,7 @@ fn a_peer_that_asks_and_never_reads_is_not_read_from_and_then_dropped() {
     let mut stream = client.0.try_clone().unwrap();
     let flood = std::thread::spawn(move || {
         let request = [0, 0, 0, 1, 7].repeat(10_000);
-        // Half a million requests, for 32 GiB of answers.
-        (0..50).try_for_each(|_| stream.write_all(&request))
+        while stream.write_all(&request).is_ok() {}
     });
     // What is answered before the stall rule steps in: the read mark and what the kernel holds.
     let early = server.during(Duration::from_millis(1200));
@@ -59,7 +58,8 @@ fn a_peer_that_asks_and_never_reads_is_not_read_from_and_then_dropped() {
     );
     assert!((answered + more) * ANSWER < 32 << 20, "{more}");
     assert!(server.during(Duration::from_millis(200)).is_empty());
-    assert!(flood.join().unwrap().is_err(), "the flood was cut off");
+    flood.join().unwrap();
+    drop(client);
 }
 
 #[test]
