@@ -151,6 +151,21 @@ pub enum Done {
     },
 }
 
+impl Done {
+    /// The torrent that the job was about.
+    pub fn info_hash(&self) -> InfoHash {
+        match self {
+            Self::Opened { info_hash, .. }
+            | Self::Checked { info_hash, .. }
+            | Self::Written { info_hash, .. }
+            | Self::Read { info_hash, .. }
+            | Self::Flushed { info_hash, .. }
+            | Self::ResumeSaved { info_hash, .. }
+            | Self::Closed { info_hash, .. } => *info_hash,
+        }
+    }
+}
+
 /// What [`Job::Open`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opened {
