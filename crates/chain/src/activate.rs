@@ -43,7 +43,12 @@ impl Chain {
     pub(crate) fn link_loaded(&mut self) {
         let shared = Arc::clone(&self.shared);
         let mut tree = shared.tree_mut();
-        self.next_sequence = tree.ids().map(|id| tree.node(id).sequence).max().unwrap_or(0).saturating_add(1);
+        self.next_sequence = tree
+            .ids()
+            .map(|id| tree.node(id).sequence)
+            .max()
+            .unwrap_or(0)
+            .saturating_add(1);
         for id in tree.ids() {
             let parent = tree.parent(id);
             let linked = (tree.node(id).block.is_some() || tree.is_active(id))
@@ -182,7 +187,8 @@ impl Chain {
                     tracing::warn!(block = %hash, %reject, "a stored block is invalid");
                     outcome.rejected.push((hash, reject));
                 }
-                Step::Lost => {}
+                // The way to this candidate is broken; it comes back when the block has come again.
+                Step::Lost => self.candidates.retain(|(_, _, id)| *id != target),
                 Step::Stuck => return Ok(()),
             }
         }
@@ -190,12 +196,7 @@ impl Chain {
 
     /// Takes the tip one step towards `target`: a single block when nothing has to be taken off, else as many as give
     /// the new branch more work than the old one.
-    fn step(
-        &mut self,
-        target: NodeId,
-        changes: &mut Vec<ChainChange>,
-        bytes: &mut usize,
-    ) -> Result<Step, StoreError> {
+    fn step(&mut self, target: NodeId, changes: &mut Vec<ChainChange>, bytes: &mut usize) -> Result<Step, StoreError> {
         let shared = Arc::clone(&self.shared);
         let (old_tip, fork) = {
             let tree = shared.tree();
@@ -298,9 +299,13 @@ impl Chain {
             let tree = self.shared.tree();
             let parent = tree.parent(id).unwrap_or(id);
             let bip34 = params.bip34_height;
-            let ancestor =
-                (tree.node(parent).height >= bip34).then(|| tree.node(tree.ancestor(parent, bip34)).hash);
-            (tree.node(id).height, tree.node(parent).median_time_past, ancestor, self.scripts_assumed(&tree, id))
+            let ancestor = (tree.node(parent).height >= bip34).then(|| tree.node(tree.ancestor(parent, bip34)).hash);
+            (
+                tree.node(id).height,
+                tree.node(parent).median_time_past,
+                ancestor,
+                self.scripts_assumed(&tree, id),
+            )
         };
         let median_at = |height: u32| {
             let tree = self.shared.tree();
@@ -329,14 +334,20 @@ impl Chain {
         {
             return false;
         }
-        let parent_work = tree.parent(best).map_or(Work::from_be_bytes([0; 32]), |parent| tree.node(parent).work);
-        let (Some(burying), Some(last)) = (low_bits(top.work - tree.node(id).work), low_bits(top.work - parent_work))
-        else {
+        let parent_work = tree
+            .parent(best)
+            .map_or(Work::from_be_bytes([0; 32]), |parent| tree.node(parent).work);
+        let (Some(burying), Some(last)) = (
+            low_bits(top.work - tree.node(id).work),
+            low_bits(top.work - parent_work),
+        ) else {
             return false;
         };
         let spacing = u128::from(self.params().target_spacing);
         match burying.checked_mul(spacing) {
-            Some(product) => product.checked_div(last).is_some_and(|seconds| seconds > ASSUME_VALID_DEPTH),
+            Some(product) => product
+                .checked_div(last)
+                .is_some_and(|seconds| seconds > ASSUME_VALID_DEPTH),
             None => false,
         }
     }
@@ -350,7 +361,11 @@ impl Chain {
             (node.undo, node.block.map_or(0, |at| at.file))
         };
         if let Some(at) = old
-            && self.shared.reader.read(Kind::Undo, &at).is_ok_and(|found| found == bytes)
+            && self
+                .shared
+                .reader
+                .read(Kind::Undo, &at)
+                .is_ok_and(|found| found == bytes)
         {
             return Ok(());
         }
@@ -365,5 +380,7 @@ impl Chain {
 fn low_bits(work: Work) -> Option<u128> {
     let bytes = work.to_be_bytes();
     let (high, low) = bytes.split_first_chunk::<16>()?;
-    (*high == [0; 16]).then(|| low.try_into().map(u128::from_be_bytes).ok()).flatten()
+    (*high == [0; 16])
+        .then(|| low.try_into().map(u128::from_be_bytes).ok())
+        .flatten()
 }

@@ -163,13 +163,18 @@ mod tests {
 
     #[test]
     fn damaged_encodings_are_errors() {
-        let raw = ParsedBlock::from_block(Params::new(Network::Mainnet).genesis).raw.clone();
+        let raw = ParsedBlock::from_block(Params::new(Network::Mainnet).genesis)
+            .raw
+            .clone();
         for len in 0..raw.len() {
             assert!(ParsedBlock::parse(raw.slice(..len)).is_err(), "cut to {len} bytes");
         }
         let mut longer = raw.to_vec();
         longer.push(0);
-        assert!(matches!(ParsedBlock::parse(longer.into()), Err(BlockDecodeError::Trailing(1))));
+        assert!(matches!(
+            ParsedBlock::parse(longer.into()),
+            Err(BlockDecodeError::Trailing(1))
+        ));
 
         let mut greedy = raw[..80].to_vec();
         greedy.extend([0xff; 9]);

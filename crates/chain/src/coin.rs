@@ -125,7 +125,10 @@ mod tests {
 
     #[test]
     fn keys_sort_by_index_within_a_transaction() {
-        let at = |vout| OutPoint { txid: bitcoin::hashes::Hash::all_zeros(), vout };
+        let at = |vout| OutPoint {
+            txid: bitcoin::hashes::Hash::all_zeros(),
+            vout,
+        };
         assert!(key(&at(255)) < key(&at(256)));
         assert_eq!(outpoint(&key(&at(70_000))), Some(at(70_000)));
     }

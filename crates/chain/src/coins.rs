@@ -75,7 +75,10 @@ impl BuildHasher for Keyed {
     type Hasher = Folded;
 
     fn build_hasher(&self) -> Folded {
-        Folded { state: self.0, key: self.1 }
+        Folded {
+            state: self.0,
+            key: self.1,
+        }
     }
 }
 
@@ -229,8 +232,9 @@ impl Coins {
     /// Makes changes visible, all at once; `with` runs while readers are still kept out.
     pub(crate) fn publish<T>(&self, changes: impl Iterator<Item = (OutPoint, Change)>, with: impl FnOnce() -> T) -> T {
         // What needs memory or time is prepared before readers are kept out.
-        let changes: Vec<(OutPoint, Option<Packed>, bool)> =
-            changes.map(|(at, change)| (at, change.coin.map(Packed::from), change.existed)).collect();
+        let changes: Vec<(OutPoint, Option<Packed>, bool)> = changes
+            .map(|(at, change)| (at, change.coin.map(Packed::from), change.existed))
+            .collect();
         let mut cache = self.write();
         for (outpoint, packed, existed) in changes {
             match packed {
@@ -311,7 +315,10 @@ mod tests {
     }
 
     fn change(coins: &Coins, vout: u32, value: Option<u64>, existed: bool) {
-        let change = Change { coin: value.map(coin_of), existed };
+        let change = Change {
+            coin: value.map(coin_of),
+            existed,
+        };
         coins.publish([(at(vout), change)].into_iter(), || ());
     }
 

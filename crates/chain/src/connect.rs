@@ -2,8 +2,8 @@
 //!
 //! The order of the checks is Core's, so that a block with one fault is refused for the same reason.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bitcoin::{Amount, OutPoint, TxOut};
 use dunlin_store::StoreError;
@@ -158,7 +158,10 @@ fn check_scripts(block: &ParsedBlock, undo: &BlockUndo, flags: Flags, threads: u
             let others: Vec<_> = others
                 .map(|joined| joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
                 .collect();
-            std::iter::once(own).chain(others).flatten().min_by_key(|(index, _)| *index)
+            std::iter::once(own)
+                .chain(others)
+                .flatten()
+                .min_by_key(|(index, _)| *index)
         })
     };
     match failure {

@@ -152,7 +152,11 @@ impl Chain {
             let outcome = chain.advance()?;
             if !outcome.changes.is_empty() {
                 let tip = chain.view().tip();
-                tracing::info!(height = tip.height, blocks = outcome.changes.len(), "connected stored blocks again");
+                tracing::info!(
+                    height = tip.height,
+                    blocks = outcome.changes.len(),
+                    "connected stored blocks again"
+                );
             }
             if !outcome.more {
                 return Ok(chain);
@@ -258,7 +262,9 @@ impl Chain {
         if minimum > Work::from_be_bytes([0; 32]) && tree.node(best).work >= minimum {
             let near = tree.ancestor(best, tree.node(best).height.saturating_sub(LOW_WORK_DEPTH));
             let threshold = tree.node(near).work.max(minimum);
-            let work = headers.iter().fold(parent.work, |sum, header| sum + rules::work_of(header.bits));
+            let work = headers
+                .iter()
+                .fold(parent.work, |sum, header| sum + rules::work_of(header.bits));
             if work < threshold {
                 return Err(HeaderReject::LowWork);
             }
@@ -352,7 +358,9 @@ impl Chain {
             }
             return Err(BlockError::Invalid(reject));
         }
-        let (id, _) = self.accept_header(now_unix, block.header(), block.hash).map_err(BlockError::Invalid)?;
+        let (id, _) = self
+            .accept_header(now_unix, block.header(), block.hash)
+            .map_err(BlockError::Invalid)?;
         let (height, parent_median) = {
             let tree = self.shared.tree();
             let parent = tree.parent(id).map_or(0, |parent| tree.node(parent).median_time_past);
@@ -465,7 +473,11 @@ fn begin(params: &Params, store: &ChainStore, writer: &mut Writer, tree: &mut Tr
     let mut batch = Batch::default();
     batch.put(index::META, index::LAYOUT_KEY, index::LAYOUT.to_be_bytes());
     batch.put(index::META, index::NETWORK_KEY, params.network.name().as_bytes());
-    batch.put(index::META, index::TIP_KEY, <BlockHash as AsRef<[u8]>>::as_ref(&genesis.hash));
+    batch.put(
+        index::META,
+        index::TIP_KEY,
+        <BlockHash as AsRef<[u8]>>::as_ref(&genesis.hash),
+    );
     batch.put(index::INDEX, index::key(tree.node(0)), index::encode(tree.node(0)));
     store.table.write(batch, true)
 }

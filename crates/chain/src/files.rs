@@ -183,7 +183,10 @@ mod tests {
             assert_eq!(reader.read(Kind::Block, at).unwrap(), [n as u8; 40]);
         }
         assert_eq!(reader.read(Kind::Undo, &undo).unwrap(), b"undo");
-        assert_eq!(files.list().unwrap(), ["blk00000.dat", "blk00001.dat", "blk00002.dat", "rev00001.dat"]);
+        assert_eq!(
+            files.list().unwrap(),
+            ["blk00000.dat", "blk00001.dat", "blk00002.dat", "rev00001.dat"]
+        );
         assert_eq!(files.read_at("blk00000.dat", 0, 8).unwrap(), *b"magi\x28\0\0\0");
 
         let mut again = Writer::new(files, *b"magi");
@@ -208,6 +211,9 @@ mod tests {
         }
         assert_eq!(reader.read(Kind::Block, &at).unwrap(), b"some block");
         let beyond = Location { offset: 1 << 40, ..at };
-        assert!(matches!(reader.read(Kind::Block, &beyond), Err(StoreError::Corrupt { .. })));
+        assert!(matches!(
+            reader.read(Kind::Block, &beyond),
+            Err(StoreError::Corrupt { .. })
+        ));
     }
 }

@@ -117,8 +117,16 @@ fn restore(tree: &mut Tree, key: &[u8], value: &[u8]) -> Option<NodeId> {
         0 => None,
         _ => Some(u32::try_from(number(&mut rest)?).ok()?),
     };
-    let block = if flags & BLOCK == 0 { None } else { Some(location(&mut rest)?) };
-    let undo = if flags & UNDO == 0 { None } else { Some(location(&mut rest)?) };
+    let block = if flags & BLOCK == 0 {
+        None
+    } else {
+        Some(location(&mut rest)?)
+    };
+    let undo = if flags & UNDO == 0 {
+        None
+    } else {
+        Some(location(&mut rest)?)
+    };
     let node = tree.node_mut(id);
     node.sequence = sequence;
     node.tx_count = tx_count;
@@ -180,8 +188,18 @@ mod tests {
             parent = tree.insert(parent, header, header.block_hash());
         }
         let node = tree.node_mut(2);
-        node.block = Some(Location { file: 3, offset: 1 << 33, len: 77, checksum: u64::MAX });
-        node.undo = Some(Location { file: 3, offset: 0, len: 0, checksum: 0 });
+        node.block = Some(Location {
+            file: 3,
+            offset: 1 << 33,
+            len: 77,
+            checksum: u64::MAX,
+        });
+        node.undo = Some(Location {
+            file: 3,
+            offset: 0,
+            len: 0,
+            checksum: 0,
+        });
         node.valid = true;
         node.tx_count = Some(1000);
         node.sequence = 500;

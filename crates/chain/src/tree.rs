@@ -111,7 +111,11 @@ impl Tree {
     pub(crate) fn insert(&mut self, parent: NodeId, header: Header, hash: BlockHash) -> NodeId {
         let id = self.nodes.len() as NodeId;
         let above = self.node(parent);
-        let (height, work, invalid) = (above.height + 1, above.work + rules::work_of(header.bits), above.invalid);
+        let (height, work, invalid) = (
+            above.height + 1,
+            above.work + rules::work_of(header.bits),
+            above.invalid,
+        );
         self.nodes.push(Node {
             hash,
             header,
@@ -232,7 +236,7 @@ impl Tree {
     /// Forgets where a block is stored.
     pub(crate) fn lose_block(&mut self, id: NodeId) {
         self.node_mut(id).block = None;
-        if self.node(id).valid {
+        if self.is_active(id) {
             self.lost.insert(id);
         }
     }

@@ -58,7 +58,7 @@ mod tests {
                 script_pubkey: ScriptBuf::from_bytes(vec![n; usize::from(n)]),
             },
             height: u32::from(n) * 999,
-            coinbase: n % 2 == 0,
+            coinbase: n == 0,
         };
         let undo = BlockUndo {
             spent: vec![vec![coin(0), coin(1)], vec![], vec![coin(200)]],
@@ -68,6 +68,9 @@ mod tests {
         for len in 0..bytes.len() {
             assert_eq!(BlockUndo::decode(&bytes[..len]), None);
         }
-        assert_eq!(BlockUndo::decode(&BlockUndo::default().encode()), Some(BlockUndo::default()));
+        assert_eq!(
+            BlockUndo::decode(&BlockUndo::default().encode()),
+            Some(BlockUndo::default())
+        );
     }
 }

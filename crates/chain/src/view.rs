@@ -154,7 +154,9 @@ impl View {
     /// then ever further apart, for `getheaders` and `getblocks`.
     pub fn locator(&self, from: Option<BlockHash>) -> Vec<BlockHash> {
         let tree = self.shared.tree();
-        let mut at = from.and_then(|hash| tree.find(&hash)).unwrap_or_else(|| tree.best_header());
+        let mut at = from
+            .and_then(|hash| tree.find(&hash))
+            .unwrap_or_else(|| tree.best_header());
         let mut hashes = Vec::new();
         let mut step = 1u32;
         loop {
@@ -199,7 +201,9 @@ impl View {
         let tree = self.shared.tree();
         let fork = tree.node(tree.fork_point(tree.best_header())).height;
         let lost = tree.lost().map(|id| tree.node(id));
-        let ahead = (fork.saturating_add(1)..).map_while(|height| tree.best_at(height)).map(|id| tree.node(id));
+        let ahead = (fork.saturating_add(1)..)
+            .map_while(|height| tree.best_at(height))
+            .map(|id| tree.node(id));
         lost.chain(ahead)
             .filter(|node| node.block.is_none() && !node.invalid && !skip(&node.hash))
             .map(|node| (node.height, node.hash))
@@ -217,7 +221,8 @@ impl View {
             let tree = self.shared.tree();
             tree.find(hash).and_then(|id| tree.node(id).block)
         };
-        at.map(|at| Ok(self.shared.reader.read(Kind::Block, &at)?.into())).transpose()
+        at.map(|at| Ok(self.shared.reader.read(Kind::Block, &at)?.into()))
+            .transpose()
     }
 
     /// The coins that a block spent; `None` when it was never connected.
@@ -252,7 +257,10 @@ impl View {
     pub fn coins(&self, outpoints: &[OutPoint]) -> Result<(Entry, Vec<Option<Coin>>), StoreError> {
         let read = || -> Result<_, StoreError> {
             let tip = self.tip();
-            let coins = outpoints.iter().map(|outpoint| self.coin(outpoint)).collect::<Result<_, _>>()?;
+            let coins = outpoints
+                .iter()
+                .map(|outpoint| self.coin(outpoint))
+                .collect::<Result<_, _>>()?;
             Ok((tip, coins))
         };
         for _ in 0..TRIES {

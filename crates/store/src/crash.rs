@@ -110,6 +110,11 @@ impl CrashDisk {
         CrashTable(self.clone())
     }
 
+    /// Changes the luck of the next [`CrashDisk::power_loss`].
+    pub fn reseed(&self, seed: u64) {
+        self.lock().seed = seed;
+    }
+
     /// How many operations were begun.
     pub fn operations(&self) -> u64 {
         self.lock().operations
