@@ -10,11 +10,11 @@ use bitcoin::{
     Witness,
 };
 
-use crate::Params;
 use crate::rules::{
-    WITNESS_COMMITMENT_HEADER, bip34_prefix, derive_target, merkle_root, subsidy, witness_commitment_index,
-    witness_root,
+    LOCKTIME_THRESHOLD, MAX_TIMEWARP, WITNESS_COMMITMENT_HEADER, bip34_prefix, derive_target, merkle_root,
+    next_work_required, subsidy, witness_commitment_index, witness_root,
 };
+use crate::{Params, View};
 
 /// The version of new blocks: BIP 9's top bits and no signal.
 pub const BLOCK_VERSION: BlockVersion = BlockVersion::from_consensus(0x2000_0000);
@@ -32,10 +32,33 @@ pub struct Base {
     pub time: u32,
 }
 
+impl Base {
+    /// The block after the validated tip, made at `now_unix`: as late as the clock says, but never too early for the
+    /// rules, those of BIP 94 included, which does no harm elsewhere.
+    pub fn on_tip(view: &View, now_unix: u64) -> Self {
+        let tree = view.shared.tree();
+        let tip = tree.node(tree.tip());
+        let height = tip.height.saturating_add(1);
+        let mut time = tip.median_time_past.saturating_add(1);
+        if height % view.params().retarget_interval() == 0 {
+            time = time.max(tip.header.time.saturating_sub(MAX_TIMEWARP));
+        }
+        let time = time.max(u32::try_from(now_unix).unwrap_or(u32::MAX));
+        let bits = next_work_required(view.params(), &tree.branch(tree.tip()), time);
+        Self {
+            height,
+            parent: tip.hash,
+            bits,
+            time,
+        }
+    }
+}
+
 /// A coinbase for the block at `height` that pays `value` to `script_pubkey`.
 ///
 /// `extra` follows the height in the input script and makes coinbases of one height differ; at most 90 bytes of it are
-/// used. The lock time is left open, as miners have it today.
+/// used. Its lock time is the height before, so that no two blocks can have the same coinbase, and its sequence leaves
+/// that lock in force.
 pub fn coinbase_tx(height: u32, value: Amount, script_pubkey: ScriptBuf, extra: &[u8]) -> Transaction {
     let mut script_sig = bip34_prefix(height);
     script_sig.extend_from_slice(&extra[..extra.len().min(90)]);
@@ -45,11 +68,11 @@ pub fn coinbase_tx(height: u32, value: Amount, script_pubkey: ScriptBuf, extra: 
     }
     Transaction {
         version: Version::TWO,
-        lock_time: LockTime::ZERO,
+        lock_time: LockTime::from_consensus(height.saturating_sub(1).min(LOCKTIME_THRESHOLD - 1)),
         input: vec![TxIn {
             previous_output: OutPoint::null(),
             script_sig: ScriptBuf::from_bytes(script_sig),
-            sequence: Sequence::MAX,
+            sequence: Sequence::ENABLE_LOCKTIME_NO_RBF,
             witness: Witness::new(),
         }],
         output: vec![TxOut { value, script_pubkey }],
@@ -90,13 +113,18 @@ pub fn assemble(
 /// value of zeros. The merkle root has to be set afterwards.
 pub fn commit_witnesses(block: &mut Block) {
     let root = witness_root(block.txdata.iter().map(Transaction::compute_wtxid));
-    let Some(coinbase) = block.txdata.first_mut() else { return };
+    let Some(coinbase) = block.txdata.first_mut() else {
+        return;
+    };
     let reserved = [0_u8; 32];
     let mut bytes = root.to_byte_array().to_vec();
     bytes.extend_from_slice(&reserved);
     let mut script = WITNESS_COMMITMENT_HEADER.to_vec();
     script.extend_from_slice(sha256d::Hash::hash(&bytes).as_byte_array());
-    let output = TxOut { value: Amount::ZERO, script_pubkey: ScriptBuf::from_bytes(script) };
+    let output = TxOut {
+        value: Amount::ZERO,
+        script_pubkey: ScriptBuf::from_bytes(script),
+    };
     match witness_commitment_index(coinbase) {
         Some(index) => coinbase.output[index] = output,
         None => coinbase.output.push(output),
@@ -121,7 +149,9 @@ pub fn solve(block: &mut Block) -> bool {
 /// [`solve`] with at most `tries` further nonces, so that a caller can stop in between.
 pub fn solve_within(block: &mut Block, tries: u32) -> bool {
     let limit = bitcoin::Target::from_le_bytes([0xff; 32]);
-    let Some(target) = derive_target(block.header.bits, limit) else { return false };
+    let Some(target) = derive_target(block.header.bits, limit) else {
+        return false;
+    };
     for _ in 0..=tries {
         if target.is_met_by(block.header.block_hash()) {
             return true;

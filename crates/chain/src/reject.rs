@@ -60,7 +60,11 @@ impl RejectKind {
 impl Reject {
     /// A reject of `kind` with Core's `reason` and free words.
     pub fn new(kind: RejectKind, reason: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
-        Self { kind, reason: reason.into(), detail: detail.into() }
+        Self {
+            kind,
+            reason: reason.into(),
+            detail: detail.into(),
+        }
     }
 
     /// A broken consensus rule.
@@ -106,15 +110,22 @@ impl Reject {
     /// The same failure as part of a block: whatever is wrong with one transaction breaks the block for ever.
     pub fn in_block(mut self, place: impl fmt::Display) -> Self {
         self.kind = RejectKind::Consensus;
-        self.detail =
-            if self.detail.is_empty() { format!("in {place}") } else { format!("{} in {place}", self.detail) };
+        self.detail = if self.detail.is_empty() {
+            format!("in {place}")
+        } else {
+            format!("{} in {place}", self.detail)
+        };
         self
     }
 }
 
 impl fmt::Display for Reject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.detail.is_empty() { f.write_str(&self.reason) } else { write!(f, "{}, {}", self.reason, self.detail) }
+        if self.detail.is_empty() {
+            f.write_str(&self.reason)
+        } else {
+            write!(f, "{}, {}", self.reason, self.detail)
+        }
     }
 }
 
@@ -135,7 +146,10 @@ mod tests {
     fn a_transaction_failure_becomes_a_consensus_failure_of_its_block() {
         let reject = Reject::missing_inputs("input 0").in_block("transaction abc");
         assert_eq!(reject.kind, RejectKind::Consensus);
-        assert_eq!(reject.to_string(), "bad-txns-inputs-missingorspent, input 0 in transaction abc");
+        assert_eq!(
+            reject.to_string(),
+            "bad-txns-inputs-missingorspent, input 0 in transaction abc"
+        );
         assert_eq!(Reject::consensus("bad-cb-amount", "").to_string(), "bad-cb-amount");
     }
 }

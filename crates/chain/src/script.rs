@@ -79,7 +79,11 @@ pub enum ScriptFail {
 impl ScriptFail {
     /// The failure as Core names it in a block.
     pub fn into_block_reject(self) -> Reject {
-        Reject::new(RejectKind::Consensus, "block-script-verify-flag-failed", self.to_string())
+        Reject::new(
+            RejectKind::Consensus,
+            "block-script-verify-flag-failed",
+            self.to_string(),
+        )
     }
 }
 
@@ -109,14 +113,20 @@ impl BlockScripts {
 
     /// Verifies every input of the transaction at `index`; `spent` as in [`verify_tx`].
     pub fn verify(&self, index: usize, spent: &[TxOut], flags: Flags) -> Result<(), ScriptFail> {
-        let tx = self.block.transaction(index).map_err(|_| ScriptFail::Unusable("no such transaction"))?;
+        let tx = self
+            .block
+            .transaction(index)
+            .map_err(|_| ScriptFail::Unusable("no such transaction"))?;
         verify_all(&tx, spent, flags)
     }
 }
 
 fn verify_all(tx: &(impl TransactionExt + Sync), spent: &[TxOut], flags: Flags) -> Result<(), ScriptFail> {
     if tx.input_count() != spent.len() {
-        return Err(ScriptFail::SpentCount { inputs: tx.input_count(), spent: spent.len() });
+        return Err(ScriptFail::SpentCount {
+            inputs: tx.input_count(),
+            spent: spent.len(),
+        });
     }
     let refused = |_| ScriptFail::Unusable("a spent output was refused");
     let mut outputs = Vec::with_capacity(spent.len());
@@ -155,13 +165,20 @@ mod tests {
         assert_eq!(block_flags(&params, 1, &other), always);
         assert_eq!(block_flags(&params, 363_724, &other), always);
         assert_eq!(block_flags(&params, 363_725, &other), always | VERIFY_DERSIG);
-        assert_eq!(block_flags(&params, 388_381, &other), always | VERIFY_DERSIG | VERIFY_CHECKLOCKTIMEVERIFY);
+        assert_eq!(
+            block_flags(&params, 388_381, &other),
+            always | VERIFY_DERSIG | VERIFY_CHECKLOCKTIMEVERIFY
+        );
         assert_eq!(block_flags(&params, 481_823, &other), VERIFY_ALL & !VERIFY_NULLDUMMY);
         assert_eq!(block_flags(&params, 481_824, &other), VERIFY_ALL);
 
-        let bip16 = "00000000000002dc756eebf4f49723ed8d30cc28a5f108eb94b1ba88ac4f9c22".parse().unwrap();
+        let bip16 = "00000000000002dc756eebf4f49723ed8d30cc28a5f108eb94b1ba88ac4f9c22"
+            .parse()
+            .unwrap();
         assert_eq!(block_flags(&params, 170_060, &bip16), VERIFY_NONE);
-        let taproot = "0000000000000000000f14c35b2d841e986ab5441de8c585d5ffe55ea1e395ad".parse().unwrap();
+        let taproot = "0000000000000000000f14c35b2d841e986ab5441de8c585d5ffe55ea1e395ad"
+            .parse()
+            .unwrap();
         assert_eq!(block_flags(&params, 692_261, &taproot), VERIFY_ALL & !VERIFY_TAPROOT);
 
         for network in [Network::Testnet4, Network::Signet, Network::Regtest] {
@@ -173,7 +190,13 @@ mod tests {
     #[test]
     fn a_wrong_count_of_spent_outputs_is_our_error_not_the_kernels() {
         let tx = Params::new(Network::Regtest).genesis.txdata[0].clone();
-        assert_eq!(verify_tx(&tx, &[], VERIFY_ALL), Err(ScriptFail::SpentCount { inputs: 1, spent: 0 }));
-        assert!(matches!(verify_raw(&[1, 2, 3], &[], VERIFY_ALL), Err(ScriptFail::Unusable(_))));
+        assert_eq!(
+            verify_tx(&tx, &[], VERIFY_ALL),
+            Err(ScriptFail::SpentCount { inputs: 1, spent: 0 })
+        );
+        assert!(matches!(
+            verify_raw(&[1, 2, 3], &[], VERIFY_ALL),
+            Err(ScriptFail::Unusable(_))
+        ));
     }
 }

@@ -11,14 +11,26 @@ const BIP34_IMPLIES_BIP30_LIMIT: u32 = 1_983_702;
 
 /// The two blocks whose coinbase repeats an earlier one: height and hash.
 const REPEATS: [(u32, &str); 2] = [
-    (91_842, "00000000000a4d0a398161ffc163c503763b1f4360639393e0e4c8e300e0caec"),
-    (91_880, "00000000000743f190a18c5577a3c2d2a1f610ae9601ac046a38084ccb7cd721"),
+    (
+        91_842,
+        "00000000000a4d0a398161ffc163c503763b1f4360639393e0e4c8e300e0caec",
+    ),
+    (
+        91_880,
+        "00000000000743f190a18c5577a3c2d2a1f610ae9601ac046a38084ccb7cd721",
+    ),
 ];
 
 /// The two blocks whose coinbase was overwritten by those.
 const OVERWRITTEN: [(u32, &str); 2] = [
-    (91_722, "00000000000271a2dc26e7667f8419f2e15416dc6955e5a6c6cdf3f2574dd08e"),
-    (91_812, "00000000000af0aed4792b1acee3d966af36cf5def14935db8de83d6f9306f2f"),
+    (
+        91_722,
+        "00000000000271a2dc26e7667f8419f2e15416dc6955e5a6c6cdf3f2574dd08e",
+    ),
+    (
+        91_812,
+        "00000000000af0aed4792b1acee3d966af36cf5def14935db8de83d6f9306f2f",
+    ),
 ];
 
 fn listed(list: &[(u32, &str)], height: u32, hash: &BlockHash) -> bool {
@@ -49,7 +61,10 @@ pub fn check_needed(params: &Params, height: u32, hash: &BlockHash, bip34_ancest
 
 /// The failure of a block whose transaction `tx` would overwrite an unspent output.
 pub fn repeated(tx: &Transaction) -> Reject {
-    Reject::consensus("bad-txns-BIP30", format!("tried to overwrite transaction {}", tx.compute_txid()))
+    Reject::consensus(
+        "bad-txns-BIP30",
+        format!("tried to overwrite transaction {}", tx.compute_txid()),
+    )
 }
 
 #[cfg(test)]
@@ -69,7 +84,10 @@ mod tests {
         let known = Some(hash("000000000000024b89b42a942fe0d9fea3bb44ab7bd1b19115dd6a759c0808b8"));
         assert!(!check_needed(&params, 91_842, &hash(REPEATS[0].1), None));
         assert!(!check_needed(&params, 91_880, &hash(REPEATS[1].1), None));
-        assert!(check_needed(&params, 91_880, &other, None), "another block at that height");
+        assert!(
+            check_needed(&params, 91_880, &other, None),
+            "another block at that height"
+        );
         assert!(check_needed(&params, 91_722, &hash(OVERWRITTEN[0].1), None));
         assert!(check_needed(&params, 227_930, &other, None));
         assert!(!check_needed(&params, 300_000, &other, known));

@@ -74,13 +74,21 @@ pub fn contextual_check_block(
     parent_median: u32,
 ) -> Result<(), Reject> {
     let body = &block.block;
-    let cutoff = if height >= params.csv_height { parent_median } else { body.header.time };
+    let cutoff = if height >= params.csv_height {
+        parent_median
+    } else {
+        body.header.time
+    };
     if !body.txdata.iter().all(|tx| is_final(tx, height, cutoff)) {
         return Err(Reject::consensus("bad-txns-nonfinal", "non-final transaction"));
     }
     if height >= params.bip34_height {
         let prefix = bip34_prefix(height);
-        let script = body.txdata.first().and_then(|tx| tx.input.first()).map(|input| input.script_sig.as_bytes());
+        let script = body
+            .txdata
+            .first()
+            .and_then(|tx| tx.input.first())
+            .map(|input| input.script_sig.as_bytes());
         if !script.is_some_and(|script| script.starts_with(&prefix)) {
             return Err(Reject::consensus("bad-cb-height", "block height mismatch in coinbase"));
         }
@@ -111,7 +119,10 @@ fn check_witness_commitment(block: &ParsedBlock, segwit: bool) -> Result<(), Rej
     let transactions = &block.block.txdata;
     let commitment = transactions.first().filter(|_| segwit).and_then(|coinbase| {
         let output = coinbase.output.get(witness_commitment_index(coinbase)?)?;
-        Some((coinbase, output.script_pubkey.as_bytes().get(6..WITNESS_COMMITMENT_LENGTH)?))
+        Some((
+            coinbase,
+            output.script_pubkey.as_bytes().get(6..WITNESS_COMMITMENT_LENGTH)?,
+        ))
     });
     let Some((coinbase, committed)) = commitment else {
         if transactions.iter().any(has_witness) {
@@ -120,15 +131,23 @@ fn check_witness_commitment(block: &ParsedBlock, segwit: bool) -> Result<(), Rej
         return Ok(());
     };
     let witness = coinbase.input.first().map(|input| &input.witness);
-    let reserved = witness.filter(|witness| witness.len() == 1).and_then(|witness| witness.nth(0));
+    let reserved = witness
+        .filter(|witness| witness.len() == 1)
+        .and_then(|witness| witness.nth(0));
     let Some(reserved) = reserved.filter(|value| value.len() == 32) else {
-        return Err(Reject::mutated("bad-witness-nonce-size", "invalid witness reserved value size"));
+        return Err(Reject::mutated(
+            "bad-witness-nonce-size",
+            "invalid witness reserved value size",
+        ));
     };
     // Two equal neighbours can not hide here: the same list passed the check of the transaction tree.
     let mut bytes = witness_root(block.wtxids.iter().copied()).to_byte_array().to_vec();
     bytes.extend_from_slice(reserved);
     if sha256d::Hash::hash(&bytes).as_byte_array() != committed {
-        return Err(Reject::mutated("bad-witness-merkle-match", "witness merkle commitment mismatch"));
+        return Err(Reject::mutated(
+            "bad-witness-merkle-match",
+            "witness merkle commitment mismatch",
+        ));
     }
     Ok(())
 }
@@ -153,7 +172,10 @@ pub fn is_mutated(block: &ParsedBlock, segwit: bool) -> bool {
 /// The coinbase may not create more than the subsidy and the fees.
 pub fn check_coinbase_amount(coinbase: &Transaction, fees: Amount, subsidy: Amount) -> Result<(), Reject> {
     let limit = fees.to_sat().saturating_add(subsidy.to_sat());
-    let paid = coinbase.output.iter().fold(0_u64, |sum, output| sum.saturating_add(output.value.to_sat()));
+    let paid = coinbase
+        .output
+        .iter()
+        .fold(0_u64, |sum, output| sum.saturating_add(output.value.to_sat()));
     if paid > limit {
         let detail = format!("coinbase pays too much (actual={paid} vs limit={limit})");
         return Err(Reject::consensus("bad-cb-amount", detail));

@@ -32,7 +32,10 @@ fn tx(id: u16) -> Transaction {
             sequence: Sequence::ZERO,
             witness: Witness::from_slice(&[[1_u8; 4]]),
         }],
-        output: vec![TxOut { value: Amount::from_sat(1000), script_pubkey: ScriptBuf::from_bytes(vec![0x51]) }],
+        output: vec![TxOut {
+            value: Amount::from_sat(1000),
+            script_pubkey: ScriptBuf::from_bytes(vec![0x51]),
+        }],
     }
 }
 
@@ -44,7 +47,14 @@ fn block(txs: Vec<Transaction>) -> Block {
         bits: params.genesis.header.bits,
         time: MEDIAN + 600,
     };
-    assemble(&params, &base, txs, Amount::ZERO, ScriptBuf::from_bytes(vec![0x51]), b"tests")
+    assemble(
+        &params,
+        &base,
+        txs,
+        Amount::ZERO,
+        ScriptBuf::from_bytes(vec![0x51]),
+        b"tests",
+    )
 }
 
 /// Both checks of a block, after its roots are set right (where asked) and a nonce is found.
@@ -112,7 +122,10 @@ fn the_merkle_root_and_its_doubles() {
     let mut doubled = block(vec![tx(1), tx(2)]);
     doubled.txdata.push(tx(2));
     let reject = judge(doubled, Roots::Kept).unwrap_err();
-    assert_eq!((reject.reason.as_ref(), reject.kind), ("bad-txns-duplicate", RejectKind::Mutated));
+    assert_eq!(
+        (reject.reason.as_ref(), reject.kind),
+        ("bad-txns-duplicate", RejectKind::Mutated)
+    );
     // Six leaves: the last pair is repeated.
     let mut doubled = block((1..6).map(tx).collect());
     doubled.txdata.extend([tx(4), tx(5)]);
@@ -121,8 +134,14 @@ fn the_merkle_root_and_its_doubles() {
 
 #[test]
 fn the_coinbase_is_first_and_alone() {
-    assert_eq!(broken(Roots::Transactions, |block| drop(block.txdata.remove(0))), "bad-cb-missing");
-    assert_eq!(broken(Roots::Transactions, |block| block.txdata.clear()), "bad-blk-length");
+    assert_eq!(
+        broken(Roots::Transactions, |block| drop(block.txdata.remove(0))),
+        "bad-cb-missing"
+    );
+    assert_eq!(
+        broken(Roots::Transactions, |block| block.txdata.clear()),
+        "bad-blk-length"
+    );
     let second = |block: &mut Block| {
         let mut coinbase = block.txdata[0].clone();
         coinbase.output.truncate(1);
@@ -191,7 +210,10 @@ fn every_transaction_is_final_by_the_median_time() {
     let mut early = block(vec![tx(1)]);
     lock(&mut early, MEDIAN + 599);
     commit_witnesses(&mut early);
-    assert_eq!(contextual_check_block(&params, &ParsedBlock::from_block(early), HEIGHT, MEDIAN), Ok(()));
+    assert_eq!(
+        contextual_check_block(&params, &ParsedBlock::from_block(early), HEIGHT, MEDIAN),
+        Ok(())
+    );
 }
 
 #[test]
@@ -200,14 +222,23 @@ fn the_coinbase_begins_with_the_height() {
     let other = |block: &mut Block| script(block, bip34_prefix(HEIGHT + 1));
     assert_eq!(broken(Roots::Both, other), "bad-cb-height");
     // The same number in a longer push is not the shortest form.
-    assert_eq!(broken(Roots::Both, |block| script(block, vec![3, 0x2c, 1, 0])), "bad-cb-height");
-    assert_eq!(broken(Roots::Both, |block| script(block, vec![2, 0x2c])), "bad-cb-height");
+    assert_eq!(
+        broken(Roots::Both, |block| script(block, vec![3, 0x2c, 1, 0])),
+        "bad-cb-height"
+    );
+    assert_eq!(
+        broken(Roots::Both, |block| script(block, vec![2, 0x2c])),
+        "bad-cb-height"
+    );
     assert_eq!(bip34_prefix(HEIGHT), [2, 0x2c, 1]);
     let mut params = params();
     params.bip34_height = HEIGHT + 1;
     let mut free = block(vec![]);
     script(&mut free, vec![0, 0]);
-    assert_eq!(contextual_check_block(&params, &ParsedBlock::from_block(free), HEIGHT, MEDIAN), Ok(()));
+    assert_eq!(
+        contextual_check_block(&params, &ParsedBlock::from_block(free), HEIGHT, MEDIAN),
+        Ok(())
+    );
 }
 
 #[test]
@@ -234,11 +265,23 @@ fn the_witness_commitment_in_all_its_variants() {
     let mut plain = block(vec![]);
     plain.txdata[0].output.pop();
     plain.txdata[0].input[0].witness.clear();
-    assert_eq!(judge(plain.clone(), Roots::Transactions), Ok(()), "nothing to commit to");
+    assert_eq!(
+        judge(plain.clone(), Roots::Transactions),
+        Ok(()),
+        "nothing to commit to"
+    );
     plain.txdata[0].input[0].witness.push([0; 32]);
-    assert_eq!(judge(plain, Roots::Transactions).unwrap_err().reason, "unexpected-witness");
+    assert_eq!(
+        judge(plain, Roots::Transactions).unwrap_err().reason,
+        "unexpected-witness"
+    );
     // The reserved value: one item of 32 bytes.
-    for items in [vec![], vec![vec![0; 31]], vec![vec![0; 33]], vec![vec![0; 32], vec![0; 32]]] {
+    for items in [
+        vec![],
+        vec![vec![0; 31]],
+        vec![vec![0; 33]],
+        vec![vec![0; 32], vec![0; 32]],
+    ] {
         let wrong = |block: &mut Block| block.txdata[0].input[0].witness = Witness::from_slice(&items);
         assert_eq!(broken(Roots::Kept, wrong), "bad-witness-nonce-size");
     }
@@ -252,7 +295,10 @@ fn the_witness_commitment_in_all_its_variants() {
     two.txdata[0].output = vec![two.txdata[0].output[0].clone(), fake.clone(), real.clone()];
     assert_eq!(judge(two.clone(), Roots::Transactions), Ok(()));
     two.txdata[0].output = vec![two.txdata[0].output[0].clone(), real.clone(), fake];
-    assert_eq!(judge(two.clone(), Roots::Transactions).unwrap_err().reason, "bad-witness-merkle-match");
+    assert_eq!(
+        judge(two.clone(), Roots::Transactions).unwrap_err().reason,
+        "bad-witness-merkle-match"
+    );
     // A script that goes on after the commitment still is one; a shorter one is none.
     let mut longer = real.clone();
     longer.script_pubkey = ScriptBuf::from_bytes([real.script_pubkey.as_bytes(), &[0xac]].concat());
@@ -261,7 +307,10 @@ fn the_witness_commitment_in_all_its_variants() {
     let mut shorter = real.clone();
     shorter.script_pubkey = ScriptBuf::from_bytes(real.script_pubkey.as_bytes()[..37].to_vec());
     two.txdata[0].output = vec![two.txdata[0].output[0].clone(), shorter];
-    assert_eq!(judge(two, Roots::Transactions).unwrap_err().reason, "unexpected-witness");
+    assert_eq!(
+        judge(two, Roots::Transactions).unwrap_err().reason,
+        "unexpected-witness"
+    );
 }
 
 #[test]
@@ -298,7 +347,9 @@ fn mutation_is_seen_without_knowing_the_header() {
     posing.txdata = vec![node.clone()];
     commit_transactions(&mut posing);
     assert!(is_mutated(&parsed(posing.clone()), true));
-    posing.txdata[0].output[0].script_pubkey.push_opcode(bitcoin::opcodes::all::OP_PUSHNUM_1);
+    posing.txdata[0].output[0]
+        .script_pubkey
+        .push_opcode(bitcoin::opcodes::all::OP_PUSHNUM_1);
     commit_transactions(&mut posing);
     posing.txdata[0].input[0].witness.clear();
     assert!(!is_mutated(&parsed(posing), true), "65 bytes can not be an inner node");
@@ -310,20 +361,30 @@ fn the_coinbase_may_take_the_subsidy_and_the_fees() {
         let mut coinbase = block(vec![]).txdata.remove(0);
         coinbase.output = values
             .iter()
-            .map(|value| TxOut { value: Amount::from_sat(*value), script_pubkey: ScriptBuf::new() })
+            .map(|value| TxOut {
+                value: Amount::from_sat(*value),
+                script_pubkey: ScriptBuf::new(),
+            })
             .collect();
         check_coinbase_amount(&coinbase, Amount::from_sat(10), Amount::from_sat(50))
     };
     assert_eq!(coinbase(&[60]), Ok(()));
     assert_eq!(coinbase(&[0]), Ok(()), "less may be taken");
     assert_eq!(coinbase(&[59, 2]).unwrap_err().reason, "bad-cb-amount");
-    assert_eq!(coinbase(&[u64::MAX, 1]).unwrap_err().reason, "bad-cb-amount", "no overflow");
+    assert_eq!(
+        coinbase(&[u64::MAX, 1]).unwrap_err().reason,
+        "bad-cb-amount",
+        "no overflow"
+    );
 }
 
 #[test]
 fn negative_amounts_arrive_from_the_wire() {
     let mut raw = bitcoin::consensus::serialize(&tx(1));
-    let at = raw.windows(8).position(|bytes| bytes == 1000_u64.to_le_bytes()).unwrap();
+    let at = raw
+        .windows(8)
+        .position(|bytes| bytes == 1000_u64.to_le_bytes())
+        .unwrap();
     raw[at..at + 8].copy_from_slice(&(-1_i64).to_le_bytes());
     let negative: Transaction = deserialize(&raw).unwrap();
     assert_eq!(check_tx(&negative).unwrap_err().reason, "bad-txns-vout-negative");

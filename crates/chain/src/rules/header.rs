@@ -43,8 +43,13 @@ impl HeaderChain for [Header] {
 /// What can be said of a header alone: its hash meets the target that it names, and that target is within the
 /// network's limit.
 pub fn check_header(params: &Params, header: &Header) -> Result<(), Reject> {
-    let meets = derive_target(header.bits, params.pow_limit).is_some_and(|target| target.is_met_by(header.block_hash()));
-    if meets { Ok(()) } else { Err(Reject::header("high-hash", "proof of work failed")) }
+    let meets =
+        derive_target(header.bits, params.pow_limit).is_some_and(|target| target.is_met_by(header.block_hash()));
+    if meets {
+        Ok(())
+    } else {
+        Err(Reject::header("high-hash", "proof of work failed"))
+    }
 }
 
 /// The rules for `header` as the successor of the last block of `chain`. `now_unix` is the clock in seconds.
@@ -59,14 +64,21 @@ pub fn contextual_check_header<C: HeaderChain + ?Sized>(
     if header.bits != required {
         return Err(Reject::header(
             "bad-diffbits",
-            format!("incorrect proof of work: {:08x}, not {:08x}", header.bits.to_consensus(), required.to_consensus()),
+            format!(
+                "incorrect proof of work: {:08x}, not {:08x}",
+                header.bits.to_consensus(),
+                required.to_consensus()
+            ),
         ));
     }
     let median = median_time_past(chain);
     if header.time <= median {
         return Err(Reject::header(
             "time-too-old",
-            format!("block's timestamp is too early: {} is not after the median {median}", header.time),
+            format!(
+                "block's timestamp is too early: {} is not after the median {median}",
+                header.time
+            ),
         ));
     }
     if params.enforce_bip94 && height % params.retarget_interval() == 0 {
@@ -132,7 +144,12 @@ pub fn next_work_required<C: HeaderChain + ?Sized>(params: &Params, chain: &C, t
     let first = chain.header_at((height + 1).saturating_sub(interval));
     // BIP 94 scales the first block's target, which can not have used the minimum difficulty exception.
     let old = if params.enforce_bip94 { first.bits } else { last.bits };
-    retarget(old, i64::from(last.time) - i64::from(first.time), params.target_timespan, params.pow_limit)
+    retarget(
+        old,
+        i64::from(last.time) - i64::from(first.time),
+        params.target_timespan,
+        params.pow_limit,
+    )
 }
 
 /// Could `new` follow `old` at `height` in any valid chain? Lets a chain of headers be judged before its times are

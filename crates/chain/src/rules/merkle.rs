@@ -30,7 +30,10 @@ pub fn merkle_root(leaves: impl IntoIterator<Item = sha256d::Hash>) -> Merkle {
             })
             .collect();
     }
-    Merkle { root: row.first().copied().unwrap_or_else(sha256d::Hash::all_zeros), mutated }
+    Merkle {
+        root: row.first().copied().unwrap_or_else(sha256d::Hash::all_zeros),
+        mutated,
+    }
 }
 
 #[cfg(test)]
@@ -38,13 +41,28 @@ mod tests {
     use super::*;
 
     fn leaves(numbers: &[u8]) -> Vec<sha256d::Hash> {
-        numbers.iter().map(|n| sha256d::Hash::from_byte_array([*n; 32])).collect()
+        numbers
+            .iter()
+            .map(|n| sha256d::Hash::from_byte_array([*n; 32]))
+            .collect()
     }
 
     #[test]
     fn empty_and_single() {
-        assert_eq!(merkle_root([]), Merkle { root: sha256d::Hash::all_zeros(), mutated: false });
-        assert_eq!(merkle_root(leaves(&[7])), Merkle { root: leaves(&[7])[0], mutated: false });
+        assert_eq!(
+            merkle_root([]),
+            Merkle {
+                root: sha256d::Hash::all_zeros(),
+                mutated: false
+            }
+        );
+        assert_eq!(
+            merkle_root(leaves(&[7])),
+            Merkle {
+                root: leaves(&[7])[0],
+                mutated: false
+            }
+        );
     }
 
     #[test]
@@ -64,8 +82,14 @@ mod tests {
         assert!(!honest.mutated);
         assert!(doctored.mutated);
         assert!(merkle_root(leaves(&[1, 2, 3, 3])).mutated);
-        assert_eq!(merkle_root(leaves(&[1, 2, 3, 3])).root, merkle_root(leaves(&[1, 2, 3])).root);
-        assert!(!merkle_root(leaves(&[1, 2, 2, 3])).mutated, "equal leaves that are not hashed together are harmless");
+        assert_eq!(
+            merkle_root(leaves(&[1, 2, 3, 3])).root,
+            merkle_root(leaves(&[1, 2, 3])).root
+        );
+        assert!(
+            !merkle_root(leaves(&[1, 2, 2, 3])).mutated,
+            "equal leaves that are not hashed together are harmless"
+        );
         assert!(merkle_root(leaves(&[1, 1, 2, 3])).mutated);
     }
 }

@@ -12,14 +12,14 @@ mod block;
 mod header;
 mod merkle;
 mod ops;
-mod sigops;
 mod signet;
+mod sigops;
 mod subsidy;
 mod target;
 mod tx;
 
 pub use block::{
-    MAX_BLOCK_WEIGHT, MAX_BLOCK_SIGOPS_COST, WITNESS_COMMITMENT_HEADER, bip34_prefix, check_block,
+    MAX_BLOCK_SIGOPS_COST, MAX_BLOCK_WEIGHT, WITNESS_COMMITMENT_HEADER, bip34_prefix, check_block,
     check_coinbase_amount, contextual_check_block, is_mutated, witness_commitment_index, witness_root,
 };
 pub use header::{
@@ -27,8 +27,8 @@ pub use header::{
     median_time_past, median_time_past_at, next_work_required, permitted_difficulty_transition,
 };
 pub use merkle::{Merkle, merkle_root};
-pub use sigops::{legacy_sigops, p2sh_sigops, script_sigops, transaction_sigop_cost, witness_sigops};
 pub use signet::check_signet_solution;
+pub use sigops::{legacy_sigops, p2sh_sigops, script_sigops, transaction_sigop_cost, witness_sigops};
 pub use subsidy::subsidy;
 pub use target::{derive_target, retarget, work_of};
 pub use tx::{

@@ -41,7 +41,10 @@ impl<'a> Iterator for Ops<'a> {
 fn read_length<const N: usize>(rest: &[u8]) -> (Option<usize>, &[u8]) {
     match rest.split_first_chunk::<N>() {
         Some((bytes, rest)) => {
-            let length = bytes.iter().rev().fold(0_u64, |value, byte| (value << 8) | u64::from(*byte));
+            let length = bytes
+                .iter()
+                .rev()
+                .fold(0_u64, |value, byte| (value << 8) | u64::from(*byte));
             (usize::try_from(length).ok(), rest)
         }
         None => (None, &[]),
@@ -53,13 +56,17 @@ mod tests {
     use super::*;
 
     fn read(script: &[u8]) -> Vec<Option<(u8, Vec<u8>)>> {
-        Ops::new(script).map(|op| op.map(|op| (op.code, op.push.to_vec()))).collect()
+        Ops::new(script)
+            .map(|op| op.map(|op| (op.code, op.push.to_vec())))
+            .collect()
     }
 
     #[test]
     fn reads_every_kind_of_push() {
         assert_eq!(
-            read(&[0x00, 0x02, 1, 2, 0x4c, 1, 9, 0x4d, 1, 0, 8, 0x4e, 1, 0, 0, 0, 7, 0x51, 0xac]),
+            read(&[
+                0x00, 0x02, 1, 2, 0x4c, 1, 9, 0x4d, 1, 0, 8, 0x4e, 1, 0, 0, 0, 7, 0x51, 0xac
+            ]),
             [
                 (0x00, vec![]),
                 (0x02, vec![1, 2]),
@@ -75,7 +82,14 @@ mod tests {
 
     #[test]
     fn a_push_past_the_end_ends_the_script() {
-        for bad in [&[0x02, 1][..], &[0x4c], &[0x4c, 2, 0], &[0x4d, 1], &[0x4e, 1, 0, 0], &[0x4e, 0xff, 0xff, 0xff, 0xff]] {
+        for bad in [
+            &[0x02, 1][..],
+            &[0x4c],
+            &[0x4c, 2, 0],
+            &[0x4d, 1],
+            &[0x4e, 1, 0, 0],
+            &[0x4e, 0xff, 0xff, 0xff, 0xff],
+        ] {
             assert_eq!(read(bad), [None]);
         }
     }

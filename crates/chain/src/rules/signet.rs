@@ -18,7 +18,9 @@ const SIGNET_HEADER: [u8; 4] = [0xec, 0xc7, 0xda, 0xa2];
 
 /// Checks the solution of a block where the network has a challenge; always passes elsewhere.
 pub fn check_signet_solution(params: &Params, block: &ParsedBlock) -> Result<(), Reject> {
-    let Some(challenge) = &params.signet_challenge else { return Ok(()) };
+    let Some(challenge) = &params.signet_challenge else {
+        return Ok(());
+    };
     if block.hash == params.genesis_hash {
         return Ok(());
     }
@@ -26,7 +28,14 @@ pub fn check_signet_solution(params: &Params, block: &ParsedBlock) -> Result<(),
         let flags = VERIFY_P2SH | VERIFY_WITNESS | VERIFY_DERSIG | VERIFY_NULLDUMMY;
         script::verify_tx(&spending, &to_spend.output, flags).is_ok()
     });
-    if solved { Ok(()) } else { Err(Reject::consensus("bad-signet-blksig", "signet block signature validation failure")) }
+    if solved {
+        Ok(())
+    } else {
+        Err(Reject::consensus(
+            "bad-signet-blksig",
+            "signet block signature validation failure",
+        ))
+    }
 }
 
 /// The virtual transaction that locks to the challenge, and the one that spends it with the block's solution. `None`
@@ -54,7 +63,9 @@ pub(crate) fn solution_transactions(block: &ParsedBlock, challenge: ScriptBuf) -
     }
 
     let rest = block.txids.iter().skip(1).copied();
-    let leaves = std::iter::once(coinbase.compute_txid()).chain(rest).map(|txid| txid.to_raw_hash());
+    let leaves = std::iter::once(coinbase.compute_txid())
+        .chain(rest)
+        .map(|txid| txid.to_raw_hash());
     let header = &block.block.header;
     let mut data = Vec::with_capacity(72);
     let sink = "writing to memory does not fail";
@@ -91,7 +102,10 @@ fn virtual_transaction(input: TxIn, script_pubkey: ScriptBuf) -> Transaction {
         version: Version(0),
         lock_time: LockTime::ZERO,
         input: vec![input],
-        output: vec![TxOut { value: Amount::ZERO, script_pubkey }],
+        output: vec![TxOut {
+            value: Amount::ZERO,
+            script_pubkey,
+        }],
     }
 }
 

@@ -40,7 +40,10 @@ fn any_other_key_set_refuses_them() {
     challenge[0] = 0x52;
     params.signet_challenge = Some(ScriptBuf::from_bytes(challenge));
     let reject = check_block(&params, &public_blocks()[0]).unwrap_err();
-    assert_eq!((reject.reason.as_ref(), reject.kind), ("bad-signet-blksig", RejectKind::Consensus));
+    assert_eq!(
+        (reject.reason.as_ref(), reject.kind),
+        ("bad-signet-blksig", RejectKind::Consensus)
+    );
 }
 
 #[test]
@@ -102,7 +105,10 @@ fn a_trivial_challenge_needs_no_solution() {
     assert!(judge(&solution(&[], &[], 0)));
     assert!(!judge(&solution(&[], &[], 1)), "bytes after the solution");
     assert!(!judge(&solution(&[0x6a], &[], 0)), "a script that fails");
-    assert!(!judge(&[5, 0xec, 0xc7, 0xda, 0xa2, 9]), "a solution that does not parse");
+    assert!(
+        !judge(&[5, 0xec, 0xc7, 0xda, 0xa2, 9]),
+        "a solution that does not parse"
+    );
     assert!(judge(&[4, 0xec, 0xc7, 0xda, 0xa2]), "the bare header is no solution");
     assert!(!judge(&solution(&[], &[&[1]], 0)), "a witness where none belongs");
 }
@@ -139,7 +145,12 @@ fn only_the_first_solution_is_cut_out() {
     push(&mut script, &[0xec, 0xc7, 0xda, 0xa2, 8]);
     let (without, found) = take_solution(&script).unwrap();
     assert_eq!(found, [5, 6]);
-    let expected = [head, vec![4, 0xec, 0xc7, 0xda, 0xa2], vec![5, 0xec, 0xc7, 0xda, 0xa2, 8]].concat();
+    let expected = [
+        head,
+        vec![4, 0xec, 0xc7, 0xda, 0xa2],
+        vec![5, 0xec, 0xc7, 0xda, 0xa2, 8],
+    ]
+    .concat();
     assert_eq!(without, expected);
     assert_eq!(take_solution(&[0x6a, 0x05, 1]), None);
 }

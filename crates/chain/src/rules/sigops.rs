@@ -40,8 +40,16 @@ pub fn script_sigops(script: &Script, accurate: bool) -> u64 {
 
 /// Operations in all input and output scripts, counted the old way.
 pub fn legacy_sigops(tx: &Transaction) -> u64 {
-    let inputs: u64 = tx.input.iter().map(|input| script_sigops(&input.script_sig, false)).sum();
-    let outputs: u64 = tx.output.iter().map(|output| script_sigops(&output.script_pubkey, false)).sum();
+    let inputs: u64 = tx
+        .input
+        .iter()
+        .map(|input| script_sigops(&input.script_sig, false))
+        .sum();
+    let outputs: u64 = tx
+        .output
+        .iter()
+        .map(|output| script_sigops(&output.script_pubkey, false))
+        .sum();
     inputs + outputs
 }
 
@@ -89,7 +97,9 @@ fn program_sigops(program: &Script, witness: &Witness) -> u64 {
     if program.is_p2wpkh() {
         1
     } else if program.is_p2wsh() {
-        witness.last().map_or(0, |script| script_sigops(Script::from_bytes(script), true))
+        witness
+            .last()
+            .map_or(0, |script| script_sigops(Script::from_bytes(script), true))
     } else {
         0
     }

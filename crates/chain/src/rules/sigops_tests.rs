@@ -37,29 +37,55 @@ fn spend(script_sig: Vec<u8>, witness: &[&[u8]]) -> Transaction {
 }
 
 fn coin(script_pubkey: ScriptBuf) -> [TxOut; 1] {
-    [TxOut { value: Amount::ZERO, script_pubkey }]
+    [TxOut {
+        value: Amount::ZERO,
+        script_pubkey,
+    }]
 }
 
 #[test]
 fn single_scripts() {
     assert_eq!(count(&[], false), 0);
     assert_eq!(count(&[CHECKSIG, 0xad], false), 2);
-    assert_eq!(count(&[0x52, CHECKMULTISIG], false), 20, "the count before it is not read");
+    assert_eq!(
+        count(&[0x52, CHECKMULTISIG], false),
+        20,
+        "the count before it is not read"
+    );
     assert_eq!(count(&[0x52, CHECKMULTISIG], true), 2);
     assert_eq!(count(&[0x60, 0xaf], true), 16);
-    assert_eq!(count(&[0x01, 0x11, CHECKMULTISIG], true), 20, "a pushed number does not count as one");
+    assert_eq!(
+        count(&[0x01, 0x11, CHECKMULTISIG], true),
+        20,
+        "a pushed number does not count as one"
+    );
     assert_eq!(count(&[0x00, CHECKMULTISIG], true), 20);
     assert_eq!(count(&[CHECKMULTISIG], true), 20);
-    assert_eq!(count(&[0x52, 0x61, CHECKMULTISIG], true), 20, "only the operation directly before");
+    assert_eq!(
+        count(&[0x52, 0x61, CHECKMULTISIG], true),
+        20,
+        "only the operation directly before"
+    );
     assert_eq!(count(&[0x01, CHECKSIG], false), 0, "pushed bytes are no operations");
-    assert_eq!(count(&[CHECKSIG, 0x05, CHECKSIG], false), 1, "counting ends at a broken push");
-    assert_eq!(count(&[CHECKSIG, 0xff, CHECKSIG], false), 2, "unknown operations are passed over");
+    assert_eq!(
+        count(&[CHECKSIG, 0x05, CHECKSIG], false),
+        1,
+        "counting ends at a broken push"
+    );
+    assert_eq!(
+        count(&[CHECKSIG, 0xff, CHECKSIG], false),
+        2,
+        "unknown operations are passed over"
+    );
 }
 
 #[test]
 fn legacy_counts_both_sides() {
     let mut tx = spend(vec![CHECKSIG], &[]);
-    tx.output.push(TxOut { value: Amount::ZERO, script_pubkey: ScriptBuf::from_bytes(vec![CHECKMULTISIG, CHECKSIG]) });
+    tx.output.push(TxOut {
+        value: Amount::ZERO,
+        script_pubkey: ScriptBuf::from_bytes(vec![CHECKMULTISIG, CHECKSIG]),
+    });
     assert_eq!(legacy_sigops(&tx), 22);
     assert_eq!(transaction_sigop_cost(&tx, &coin(ScriptBuf::new()), VERIFY_ALL), 88);
 }
@@ -71,10 +97,26 @@ fn redeem_scripts_count_accurately_if_the_input_only_pushes() {
     let cost = |script_sig: Vec<u8>, flags| transaction_sigop_cost(&spend(script_sig, &[]), &coin(p2sh.clone()), flags);
     assert_eq!(cost(push(&redeem), VERIFY_ALL), 16);
     assert_eq!(cost(push(&redeem), VERIFY_NONE), 0, "before BIP 16");
-    assert_eq!(cost([push(&redeem), vec![0x61]].concat(), VERIFY_ALL), 0, "NOP is no push");
-    assert_eq!(cost([push(&redeem), vec![0x51]].concat(), VERIFY_ALL), 0, "a number is the last push");
-    assert_eq!(cost([push(&redeem), vec![0x50], push(&redeem)].concat(), VERIFY_ALL), 16, "RESERVED counts as a push");
-    assert_eq!(cost([push(&redeem), vec![0x05]].concat(), VERIFY_ALL), 0, "a broken push");
+    assert_eq!(
+        cost([push(&redeem), vec![0x61]].concat(), VERIFY_ALL),
+        0,
+        "NOP is no push"
+    );
+    assert_eq!(
+        cost([push(&redeem), vec![0x51]].concat(), VERIFY_ALL),
+        0,
+        "a number is the last push"
+    );
+    assert_eq!(
+        cost([push(&redeem), vec![0x50], push(&redeem)].concat(), VERIFY_ALL),
+        16,
+        "RESERVED counts as a push"
+    );
+    assert_eq!(
+        cost([push(&redeem), vec![0x05]].concat(), VERIFY_ALL),
+        0,
+        "a broken push"
+    );
     assert_eq!(cost(vec![], VERIFY_ALL), 0);
     let other = ScriptBuf::new_p2pkh(&PubkeyHash::from_byte_array([7; 20]));
     assert_eq!(p2sh_sigops(&spend(push(&redeem), &[]), &coin(other)), 0);
@@ -96,7 +138,14 @@ fn witness_programs_count_once_per_operation() {
     let p2sh = ScriptBuf::new_p2sh(&ScriptHash::from_byte_array([7; 20]));
     assert_eq!(cost(spend(push(wsh.as_bytes()), &[&[1], script]), &p2sh, VERIFY_ALL), 3);
     assert_eq!(cost(spend(push(wpkh.as_bytes()), &[]), &p2sh, VERIFY_ALL), 1);
-    assert_eq!(cost(spend([push(wsh.as_bytes()), vec![0x61]].concat(), &[script]), &p2sh, VERIFY_ALL), 0);
+    assert_eq!(
+        cost(
+            spend([push(wsh.as_bytes()), vec![0x61]].concat(), &[script]),
+            &p2sh,
+            VERIFY_ALL
+        ),
+        0
+    );
 
     // Taproot and programs of the future count nothing here.
     for version in [0x51, 0x52, 0x60] {
@@ -104,7 +153,11 @@ fn witness_programs_count_once_per_operation() {
         assert_eq!(cost(spend(vec![], &[script]), &program, VERIFY_ALL), 0);
     }
     let odd = ScriptBuf::from_bytes([vec![0x00, 31], vec![7; 31]].concat());
-    assert_eq!(cost(spend(vec![], &[script]), &odd, VERIFY_ALL), 0, "version 0 of another length");
+    assert_eq!(
+        cost(spend(vec![], &[script]), &odd, VERIFY_ALL),
+        0,
+        "version 0 of another length"
+    );
 }
 
 #[test]

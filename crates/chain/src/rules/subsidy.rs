@@ -35,7 +35,9 @@ mod tests {
 
     #[test]
     fn the_sum_of_all_subsidies_is_the_known_supply() {
-        let total: u64 = (0..64).map(|era| subsidy(era * 210_000, 210_000).to_sat() * 210_000).sum();
+        let total: u64 = (0..64)
+            .map(|era| subsidy(era * 210_000, 210_000).to_sat() * 210_000)
+            .sum();
         assert_eq!(total, 2_099_999_997_690_000);
     }
 }

@@ -23,7 +23,11 @@ pub fn derive_target(bits: CompactTarget, limit: Target) -> Option<Target> {
 pub fn work_of(bits: CompactTarget) -> Work {
     let target = Target::from_compact(bits);
     // A target of zero proves nothing and never passes `derive_target`; it must not divide by zero either way.
-    if target == Target::ZERO { Work::from_be_bytes([0; 32]) } else { target.to_work() }
+    if target == Target::ZERO {
+        Work::from_be_bytes([0; 32])
+    } else {
+        target.to_work()
+    }
 }
 
 /// `old` scaled by the time a period took, in Core's order: multiply, divide, cap at the limit, round to compact.
@@ -32,7 +36,10 @@ pub fn work_of(bits: CompactTarget) -> Work {
 pub fn retarget(old: CompactTarget, actual_timespan: i64, target_timespan: u32, limit: Target) -> CompactTarget {
     let timespan = actual_timespan.clamp(i64::from(target_timespan / 4), i64::from(target_timespan) * 4);
     let timespan = u32::try_from(timespan).unwrap_or(u32::MAX);
-    let scaled = divide(multiply(Target::from_compact(old).to_le_bytes(), timespan), target_timespan);
+    let scaled = divide(
+        multiply(Target::from_compact(old).to_le_bytes(), timespan),
+        target_timespan,
+    );
     Target::from_le_bytes(scaled).min(limit).to_compact_lossy()
 }
 
@@ -89,7 +96,10 @@ mod tests {
             assert_eq!(derive_target(bits(bad), limit), None, "{bad:08x}");
         }
         assert!(derive_target(bits(0x2200_00ff), limit).is_some());
-        assert!(derive_target(bits(0x1d01_0000), MAIN_LIMIT).is_none(), "easier than the limit");
+        assert!(
+            derive_target(bits(0x1d01_0000), MAIN_LIMIT).is_none(),
+            "easier than the limit"
+        );
         assert!(derive_target(bits(0x0112_3456), limit).is_some());
     }
 
@@ -115,6 +125,9 @@ mod tests {
 
     #[test]
     fn work_of_the_genesis_target() {
-        assert_eq!(format!("{:x}", work_of(bits(0x1d00_ffff))).trim_start_matches('0'), "100010001");
+        assert_eq!(
+            format!("{:x}", work_of(bits(0x1d00_ffff))).trim_start_matches('0'),
+            "100010001"
+        );
     }
 }

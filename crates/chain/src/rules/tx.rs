@@ -92,12 +92,18 @@ pub fn check_tx_inputs(tx: &Transaction, spent: &[Coin], height: u32) -> Result<
             return Err(Reject::consensus("bad-txns-inputvalues-outofrange", ""));
         }
     }
-    let value_out = tx.output.iter().fold(0_u64, |sum, output| sum.saturating_add(output.value.to_sat()));
+    let value_out = tx
+        .output
+        .iter()
+        .fold(0_u64, |sum, output| sum.saturating_add(output.value.to_sat()));
     match value_in.checked_sub(value_out) {
         Some(fee) => Ok(Amount::from_sat(fee)),
         None => {
             let (value_in, value_out) = (Amount::from_sat(value_in), Amount::from_sat(value_out));
-            Err(Reject::consensus("bad-txns-in-belowout", format!("value in ({value_in}) < value out ({value_out})")))
+            Err(Reject::consensus(
+                "bad-txns-in-belowout",
+                format!("value in ({value_in}) < value out ({value_out})"),
+            ))
         }
     }
 }
