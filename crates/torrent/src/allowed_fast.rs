@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use sha1::{Digest, Sha1};
 
 /// Pieces in the set that we grant (the number that BEP 6 proposes).
-pub const SET_SIZE: usize = 10;
+pub(crate) const SET_SIZE: usize = 10;
 
 /// The canonical set of `count` pieces for a peer at `addr`, in the order of generation.
 ///
 /// BEP 6 defines it for IPv4 alone; any other address gets an empty set, and so does a torrent of no more than
 /// `count` pieces, where a set would be the whole torrent.
-pub fn allowed_fast_set(info_hash: &[u8; 20], addr: IpAddr, pieces: u32, count: usize) -> Vec<u32> {
+pub(crate) fn allowed_fast_set(info_hash: &[u8; 20], addr: IpAddr, pieces: u32, count: usize) -> Vec<u32> {
     let IpAddr::V4(ip) = addr.to_canonical() else {
         return Vec::new();
     };

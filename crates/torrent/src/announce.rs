@@ -17,37 +17,37 @@ const NUM_WANT: u32 = 80;
 
 /// One tracker of a tier.
 #[derive(Clone, Debug)]
-pub struct TrackerState {
+pub(crate) struct TrackerState {
     /// The announce URL.
-    pub url: String,
+    pub(crate) url: String,
     /// The tracker's last word, when it was a failure or a warning.
-    pub message: Option<String>,
+    pub(crate) message: Option<String>,
     /// Peers with everything, as the tracker counts.
-    pub seeders: Option<u32>,
+    pub(crate) seeders: Option<u32>,
     /// Peers without.
-    pub leechers: Option<u32>,
+    pub(crate) leechers: Option<u32>,
     /// It answered the last announce that it got.
-    pub working: bool,
+    pub(crate) working: bool,
     tracker_id: Option<Vec<u8>>,
 }
 
 /// An announce to make now.
 #[derive(Debug)]
-pub struct Due {
+pub(crate) struct Due {
     /// Whom to ask.
-    pub url: String,
+    pub(crate) url: String,
     /// What to say.
-    pub event: Option<Event>,
+    pub(crate) event: Option<Event>,
     /// The tracker's own token.
-    pub tracker_id: Option<Vec<u8>>,
+    pub(crate) tracker_id: Option<Vec<u8>>,
     /// How many addresses to ask for.
-    pub num_want: u32,
+    pub(crate) num_want: u32,
 }
 
 /// The trackers of a torrent and the state of its announces: one announce is on its way at a time, through the
 /// tiers in order until one tracker answers.
 #[derive(Debug)]
-pub struct Announcer {
+pub(crate) struct Announcer {
     tiers: Vec<Vec<TrackerState>>,
     /// Which tracker is next, or is being asked.
     cursor: (usize, usize),
@@ -60,7 +60,7 @@ pub struct Announcer {
 
 impl Announcer {
     /// Trackers in tiers; the order within a tier is drawn by lot (BEP 12).
-    pub fn new(tiers: &[Vec<String>], rng: &mut impl Rng) -> Self {
+    pub(crate) fn new(tiers: &[Vec<String>], rng: &mut impl Rng) -> Self {
         let mut tiers: Vec<Vec<TrackerState>> = tiers
             .iter()
             .map(|tier| tier.iter().map(|url| TrackerState::new(url)).collect())
@@ -81,17 +81,17 @@ impl Announcer {
     }
 
     /// Every tracker, tier by tier.
-    pub fn trackers(&self) -> impl Iterator<Item = &TrackerState> {
+    pub(crate) fn trackers(&self) -> impl Iterator<Item = &TrackerState> {
         self.tiers.iter().flatten()
     }
 
     /// When the next announce is due; `None` while one is on its way or there is no tracker.
-    pub fn next_due(&self) -> Option<Now> {
+    pub(crate) fn next_due(&self) -> Option<Now> {
         (!self.pending && !self.tiers.is_empty()).then_some(self.next)
     }
 
     /// The announce that is due at `now`, if one is; it counts as on its way then.
-    pub fn take_due(&mut self, now: Now, wants_peers: bool) -> Option<Due> {
+    pub(crate) fn take_due(&mut self, now: Now, wants_peers: bool) -> Option<Due> {
         if self.next_due()? > now {
             return None;
         }
@@ -113,22 +113,15 @@ impl Announcer {
     }
 
     /// The download just finished: say so soon.
-    pub fn completed(&mut self, now: Now) {
+    pub(crate) fn completed(&mut self, now: Now) {
         if self.started {
             self.completed_due = true;
             self.next = now;
         }
     }
 
-    /// Announce again at once, if the trackers' patience allows.
-    pub fn hurry(&mut self, now: Now) {
-        if !self.started || self.rounds_failed > 0 {
-            self.next = now;
-        }
-    }
-
     /// The last word to the tracker that knows us, and a fresh start for the next time.
-    pub fn stop(&mut self) -> Option<Due> {
+    pub(crate) fn stop(&mut self) -> Option<Due> {
         let was_started = std::mem::take(&mut self.started);
         self.pending = false;
         self.completed_due = false;
@@ -143,7 +136,7 @@ impl Announcer {
     }
 
     /// An announce came back. Answers to announces that are no longer waited for change nothing.
-    pub fn answered(&mut self, now: Now, url: &str, result: &Result<Response, TrackerError>) {
+    pub(crate) fn answered(&mut self, now: Now, url: &str, result: &Result<Response, TrackerError>) {
         let at_cursor = self
             .tiers
             .get_mut(self.cursor.0)

@@ -8,9 +8,9 @@ use dunlin_peer::{LinkId, Now};
 use rand::Rng;
 
 /// Time between two rounds.
-pub const ROUND: Duration = Duration::from_secs(10);
+pub(crate) const ROUND: Duration = Duration::from_secs(10);
 /// Time for which an optimistic unchoke lasts.
-pub const OPTIMISTIC: Duration = Duration::from_secs(30);
+pub(crate) const OPTIMISTIC: Duration = Duration::from_secs(30);
 /// While seeding, a peer that was served this long makes room for one that waits.
 const TURN: Duration = Duration::from_secs(30);
 /// A link is new for this long, and then three times as likely to be unchoked by chance.
@@ -18,24 +18,24 @@ const NEWCOMER: Duration = Duration::from_secs(60);
 
 /// What the choker knows of a link.
 #[derive(Clone, Copy, Debug)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// The link.
-    pub link: LinkId,
+    pub(crate) link: LinkId,
     /// The peer wants pieces of ours.
-    pub interested: bool,
+    pub(crate) interested: bool,
     /// The peer took our requests for a minute and sent nothing (anti-snubbing).
-    pub snubbed: bool,
+    pub(crate) snubbed: bool,
     /// Bytes of content that came from it since the last round.
-    pub received: u64,
+    pub(crate) received: u64,
     /// Bytes of content that went to it since the last round.
-    pub sent: u64,
+    pub(crate) sent: u64,
     /// When the link was made.
-    pub connected: Now,
+    pub(crate) connected: Now,
 }
 
 /// Decides who is unchoked.
 #[derive(Debug)]
-pub struct Choker {
+pub(crate) struct Choker {
     slots: usize,
     unchoked: BTreeMap<LinkId, Now>,
     /// When a link was last choked again, for turns while seeding.
@@ -45,7 +45,7 @@ pub struct Choker {
 
 impl Choker {
     /// A choker that serves `slots` peers at once, at least two: one by merit, one by chance.
-    pub fn new(slots: usize) -> Self {
+    pub(crate) fn new(slots: usize) -> Self {
         Self {
             slots: slots.max(2),
             unchoked: BTreeMap::new(),
@@ -55,17 +55,18 @@ impl Choker {
     }
 
     /// Whether the link is unchoked.
-    pub fn is_unchoked(&self, link: LinkId) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_unchoked(&self, link: LinkId) -> bool {
         self.unchoked.contains_key(&link)
     }
 
     /// The link that is unchoked by chance.
-    pub fn optimistic(&self) -> Option<LinkId> {
+    pub(crate) fn optimistic(&self) -> Option<LinkId> {
         self.optimistic.map(|(link, _)| link)
     }
 
     /// The link is gone.
-    pub fn remove(&mut self, link: LinkId) {
+    pub(crate) fn remove(&mut self, link: LinkId) {
         self.unchoked.remove(&link);
         self.served.remove(&link);
         if self.optimistic() == Some(link) {
@@ -75,7 +76,7 @@ impl Choker {
 
     /// Gives slots that are free to interested peers at once, without waiting for the next round. Returns whom to
     /// unchoke.
-    pub fn fill(&mut self, now: Now, candidates: &[Candidate], rng: &mut impl Rng) -> Vec<LinkId> {
+    pub(crate) fn fill(&mut self, now: Now, candidates: &[Candidate], rng: &mut impl Rng) -> Vec<LinkId> {
         let active = candidates
             .iter()
             .filter(|candidate| candidate.interested && self.unchoked.contains_key(&candidate.link))
@@ -94,7 +95,7 @@ impl Choker {
     }
 
     /// One round: returns whom to choke and whom to unchoke.
-    pub fn round(
+    pub(crate) fn round(
         &mut self,
         now: Now,
         seeding: bool,

@@ -5,23 +5,27 @@
 
 mod allowed_fast;
 mod announce;
-mod choker;
-pub mod command;
-mod metadata;
-mod picker;
-mod rates;
-pub mod session;
-pub mod status;
-mod swarm;
 pub mod bencode;
 pub mod bitfield;
+mod blame;
+mod choker;
+pub mod command;
 pub mod create;
 pub mod disk;
 pub mod id;
 pub mod magnet;
+mod metadata;
 pub mod metainfo;
 mod paths;
+mod peer_link;
+mod picker;
+mod rates;
 pub mod resume;
+pub mod session;
+mod shared;
+pub mod status;
+mod swarm;
+mod torrent;
 pub mod tracker;
 pub mod wire;
 

@@ -13,7 +13,7 @@ use crate::InfoHash;
 use crate::wire::METADATA_PIECE_LEN;
 
 /// The longest info dictionary that we fetch.
-pub const MAX_METADATA: u32 = 32 << 20;
+pub(crate) const MAX_METADATA: u32 = 32 << 20;
 /// Different claims of the length that are followed at once.
 const MAX_CLAIMS: usize = 4;
 /// Requests on their way to one peer.
@@ -25,7 +25,7 @@ const REFUSED_FOR: Duration = Duration::from_secs(30);
 
 /// What came of a metadata piece.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// Nobody asked for it, or it is of no use.
     Ignored,
     /// It was stored.
@@ -57,7 +57,7 @@ struct Offer {
 
 /// The state of one fetch.
 #[derive(Debug)]
-pub struct MetadataFetch {
+pub(crate) struct MetadataFetch {
     info_hash: InfoHash,
     offers: BTreeMap<LinkId, Offer>,
     claims: BTreeMap<u32, Assembly>,
@@ -65,7 +65,7 @@ pub struct MetadataFetch {
 
 impl MetadataFetch {
     /// A fetch of the info dictionary with this hash.
-    pub fn new(info_hash: InfoHash) -> Self {
+    pub(crate) fn new(info_hash: InfoHash) -> Self {
         Self {
             info_hash,
             offers: BTreeMap::new(),
@@ -74,7 +74,7 @@ impl MetadataFetch {
     }
 
     /// A peer says that it has `size` bytes of metadata; false when that cannot be.
-    pub fn offer(&mut self, now: Now, link: LinkId, size: u32) -> bool {
+    pub(crate) fn offer(&mut self, now: Now, link: LinkId, size: u32) -> bool {
         if size == 0 || size > MAX_METADATA {
             return false;
         }
@@ -89,7 +89,7 @@ impl MetadataFetch {
     }
 
     /// The peer is gone.
-    pub fn remove(&mut self, link: LinkId) {
+    pub(crate) fn remove(&mut self, link: LinkId) {
         let Some(offer) = self.offers.remove(&link) else { return };
         let still_claimed = self.offers.values().any(|other| other.size == offer.size);
         if let Some(claim) = self.claims.get_mut(&offer.size) {
@@ -104,17 +104,8 @@ impl MetadataFetch {
         }
     }
 
-    /// Pieces received and pieces in all, for the most advanced claim.
-    pub fn progress(&self) -> (u32, u32) {
-        self.claims
-            .iter()
-            .map(|(&size, claim)| (u32::try_from(claim.pieces.len()).unwrap_or(u32::MAX), pieces_of(size)))
-            .max()
-            .unwrap_or((0, 0))
-    }
-
     /// The requests to make now.
-    pub fn requests(&mut self, now: Now) -> Vec<(LinkId, u32)> {
+    pub(crate) fn requests(&mut self, now: Now) -> Vec<(LinkId, u32)> {
         let mut requests = Vec::new();
         for (&size, claim) in &mut self.claims {
             let late = |at: Now| now.since(at) >= ANSWER_WITHIN;
@@ -167,7 +158,7 @@ impl MetadataFetch {
     }
 
     /// A peer refused a piece.
-    pub fn refused(&mut self, now: Now, link: LinkId, piece: u32) {
+    pub(crate) fn refused(&mut self, now: Now, link: LinkId, piece: u32) {
         let Some(offer) = self.offers.get_mut(&link) else {
             return;
         };
@@ -184,7 +175,7 @@ impl MetadataFetch {
     }
 
     /// A piece arrived.
-    pub fn received(&mut self, link: LinkId, piece: u32, data: Bytes) -> Progress {
+    pub(crate) fn received(&mut self, link: LinkId, piece: u32, data: Bytes) -> Progress {
         let Some(size) = self.offers.get(&link).map(|offer| offer.size) else {
             return Progress::Ignored;
         };
@@ -224,7 +215,7 @@ impl MetadataFetch {
 }
 
 /// Metadata pieces in `size` bytes.
-pub fn pieces_of(size: u32) -> u32 {
+pub(crate) fn pieces_of(size: u32) -> u32 {
     size.div_ceil(METADATA_PIECE_LEN)
 }
 

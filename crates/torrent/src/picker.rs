@@ -26,22 +26,22 @@ const END_GAME_ASKERS: usize = 4;
 
 /// How a torrent is cut into pieces and blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// Bytes of content.
-    pub total: u64,
+    pub(crate) total: u64,
     /// Bytes of each piece but the last; never zero.
-    pub piece_len: u32,
+    pub(crate) piece_len: u32,
 }
 
 impl Shape {
     /// How many pieces there are.
-    pub fn pieces(&self) -> u32 {
+    pub(crate) fn pieces(&self) -> u32 {
         let pieces = self.total.div_ceil(u64::from(self.piece_len.max(1)));
         u32::try_from(pieces).unwrap_or(u32::MAX)
     }
 
     /// Bytes in piece `index`; zero beyond the end.
-    pub fn len_of(&self, index: u32) -> u32 {
+    pub(crate) fn len_of(&self, index: u32) -> u32 {
         let start = u64::from(index) * u64::from(self.piece_len);
         let rest = self.total.saturating_sub(start);
         u32::try_from(rest).unwrap_or(u32::MAX).min(self.piece_len)
@@ -65,7 +65,7 @@ impl Shape {
 
 /// What became of a block that arrived.
 #[derive(Debug)]
-pub enum Arrival {
+pub(crate) enum Arrival {
     /// Nobody waits for it.
     Useless,
     /// It was stored; the others who were asked for it need not send it.
@@ -104,7 +104,7 @@ struct Partial {
 
 /// Chooses blocks and keeps account of them.
 #[derive(Debug)]
-pub struct Picker {
+pub(crate) struct Picker {
     shape: Shape,
     sequential: bool,
     have: Bitfield,
@@ -129,7 +129,7 @@ pub struct Picker {
 
 impl Picker {
     /// A picker for a torrent of which `have` is there already.
-    pub fn new(shape: Shape, have: Bitfield, sequential: bool, rng: &mut impl Rng) -> Self {
+    pub(crate) fn new(shape: Shape, have: Bitfield, sequential: bool, rng: &mut impl Rng) -> Self {
         let pieces = shape.pieces();
         let mut open = Bitfield::new(pieces);
         for index in (0..pieces).filter(|&index| !have.get(index)) {
@@ -159,48 +159,40 @@ impl Picker {
     }
 
     /// The pieces that are there and verified.
-    pub fn have(&self) -> &Bitfield {
+    pub(crate) fn have(&self) -> &Bitfield {
         &self.have
     }
 
     /// How the torrent is cut.
-    pub fn shape(&self) -> Shape {
+    pub(crate) fn shape(&self) -> Shape {
         self.shape
     }
 
     /// How many connected peers have piece `index`.
-    pub fn availability(&self, index: u32) -> u32 {
+    pub(crate) fn availability(&self, index: u32) -> u32 {
         let counted = self.availability.get(index as usize).copied().unwrap_or(0);
         counted.saturating_add(self.seeds)
     }
 
     /// Rises whenever blocks that nobody was asked for appear out of those that were: a peer for whom nothing was
     /// found is worth another look.
-    pub fn freed(&self) -> u64 {
+    pub(crate) fn freed(&self) -> u64 {
         self.freed
     }
 
     /// Whether a request for a block of piece `index` could be made now.
-    pub fn is_open(&self, index: u32) -> bool {
+    pub(crate) fn is_open(&self, index: u32) -> bool {
         self.open.get(index) || self.unasked.contains(&index)
     }
 
     /// Whether every block that is missing has been asked for.
-    pub fn in_end_game(&self) -> bool {
+    pub(crate) fn in_end_game(&self) -> bool {
         self.open.count() == 0 && self.unasked.is_empty() && !self.partials.is_empty()
-    }
-
-    /// Bytes received that are not yet part of a verified piece.
-    pub fn bytes_in_hand(&self) -> u64 {
-        self.partials
-            .values()
-            .map(|partial| u64::from(partial.here) * u64::from(BLOCK_LEN))
-            .sum()
     }
 
     /// Counts the pieces of a peer; returns whether it counts as one that has everything, which
     /// [`Picker::peer_left`] needs to know.
-    pub fn peer_joined(&mut self, pieces: &Bitfield) -> bool {
+    pub(crate) fn peer_joined(&mut self, pieces: &Bitfield) -> bool {
         if pieces.is_full() {
             self.seeds = self.seeds.saturating_add(1);
             return true;
@@ -212,12 +204,12 @@ impl Picker {
     }
 
     /// Counts one more piece of a peer.
-    pub fn peer_has(&mut self, index: u32) {
+    pub(crate) fn peer_has(&mut self, index: u32) {
         self.recount(index, |count| count.saturating_add(1));
     }
 
     /// Uncounts the pieces of a peer.
-    pub fn peer_left(&mut self, pieces: &Bitfield, counted_as_seed: bool) {
+    pub(crate) fn peer_left(&mut self, pieces: &Bitfield, counted_as_seed: bool) {
         if counted_as_seed {
             self.seeds = self.seeds.saturating_sub(1);
             return;
@@ -229,7 +221,7 @@ impl Picker {
 
     /// Appends up to `count` blocks to ask `link` for. `pieces` is what the peer has; with `within`, only those
     /// pieces count (the allowed-fast set of a peer that chokes us).
-    pub fn pick(
+    pub(crate) fn pick(
         &mut self,
         link: LinkId,
         pieces: &Bitfield,
@@ -264,7 +256,7 @@ impl Picker {
     }
 
     /// Appends up to `count` blocks that others were asked for already; nothing outside of the end game.
-    pub fn pick_again(&mut self, link: LinkId, pieces: &Bitfield, count: usize, out: &mut Vec<Block>) {
+    pub(crate) fn pick_again(&mut self, link: LinkId, pieces: &Bitfield, count: usize, out: &mut Vec<Block>) {
         if !self.in_end_game() {
             return;
         }
@@ -294,7 +286,7 @@ impl Picker {
     }
 
     /// Stores a block from `link`. The caller has made sure that the link was asked for just this block.
-    pub fn received(&mut self, link: LinkId, block: Block, data: Bytes) -> Arrival {
+    pub(crate) fn received(&mut self, link: LinkId, block: Block, data: Bytes) -> Arrival {
         let Some(partial) = self.partials.get_mut(&block.piece) else {
             return Arrival::Useless;
         };
@@ -349,7 +341,7 @@ impl Picker {
     }
 
     /// `link` will not send `block` after all.
-    pub fn release(&mut self, link: LinkId, block: Block) {
+    pub(crate) fn release(&mut self, link: LinkId, block: Block) {
         let Some(partial) = self.partials.get_mut(&block.piece) else {
             return;
         };
@@ -378,7 +370,7 @@ impl Picker {
     }
 
     /// Forgets the blocks that `link` sent into pieces in hand: it turned out to be a liar.
-    pub fn distrust(&mut self, link: LinkId) {
+    pub(crate) fn distrust(&mut self, link: LinkId) {
         let mut emptied = Vec::new();
         for (&index, partial) in &mut self.partials {
             for slot in &mut partial.slots {
@@ -400,14 +392,14 @@ impl Picker {
     }
 
     /// The piece was verified and written.
-    pub fn verified(&mut self, index: u32) {
+    pub(crate) fn verified(&mut self, index: u32) {
         self.verifying.remove(&index);
         self.failed.remove(&index);
         self.have.set(index);
     }
 
     /// The piece's hash was wrong, or it could not be written: it must be fetched again.
-    pub fn rejected(&mut self, index: u32, wrong_hash: bool) {
+    pub(crate) fn rejected(&mut self, index: u32, wrong_hash: bool) {
         if !self.verifying.remove(&index) {
             return;
         }
@@ -418,7 +410,7 @@ impl Picker {
     }
 
     /// Whether everything is there.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.have.is_full()
     }
 

@@ -11,7 +11,7 @@ const SLOTS: usize = 8;
 
 /// Counts bytes and gives their rate over the last four seconds.
 #[derive(Clone, Debug, Default)]
-pub struct Meter {
+pub(crate) struct Meter {
     total: u64,
     slots: [u64; SLOTS],
     /// Number of the newest slot, counted from the epoch.
@@ -22,7 +22,7 @@ pub struct Meter {
 
 impl Meter {
     /// Counts `bytes` at `now`.
-    pub fn add(&mut self, now: Now, bytes: u64) {
+    pub(crate) fn add(&mut self, now: Now, bytes: u64) {
         self.roll(now);
         self.since.get_or_insert(now);
         self.total = self.total.saturating_add(bytes);
@@ -31,12 +31,12 @@ impl Meter {
     }
 
     /// Every byte counted so far.
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.total
     }
 
     /// Bytes per second over the window that ends at `now`.
-    pub fn rate(&self, now: Now) -> u64 {
+    pub(crate) fn rate(&self, now: Now) -> u64 {
         let mut copy = self.clone();
         copy.roll(now);
         let Some(since) = copy.since else { return 0 };

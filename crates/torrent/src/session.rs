@@ -1,35 +1,338 @@
 //! The torrent engine: many torrents over one listening side, as one [`Machine`].
+//!
+//! A link begins without a torrent: outbound ones know theirs from the dial, inbound ones name it in their handshake
+//! (BEP 3). From then on the torrent owns the link.
 
-use dunlin_peer::{Input, Machine, Now, Outbox, Output};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
 
-use crate::PeerId;
+use dunlin_peer::{CloseReason, DialToken, DisconnectCause, Input, Link, LinkId, Machine, Now, Output};
+
 pub use crate::command::{AddTorrent, Command, Config, Done, Event, Job, Limits, Source};
+use crate::shared::Shared;
 pub use crate::status::{PeerFlags, PeerStatus, State, TorrentStatus, TrackerStatus};
-use crate::wire::Message;
+use crate::torrent::Torrent;
+use crate::wire::{Handshake, Message, Reserved};
+use crate::{InfoHash, PeerId, disk, resume, swarm};
+
+/// Time between two looks at everything.
+const TICK: Duration = Duration::from_secs(1);
+/// A link on which no handshake came for this long is closed.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Where a link stands.
+#[derive(Debug)]
+enum Place {
+    /// No handshake of the peer yet; `torrent` is known on links that we dialled.
+    Shaking {
+        link: Link,
+        torrent: Option<InfoHash>,
+        since: Now,
+    },
+    /// The link belongs to a torrent.
+    In(InfoHash),
+    /// We asked for its end.
+    Closing,
+}
 
 /// The engine.
 #[derive(Debug)]
 pub struct Session {
-    peer_id: PeerId,
-    out: Outbox<Message, Event, Job>,
+    shared: Shared,
+    torrents: BTreeMap<InfoHash, Torrent>,
+    /// Removed torrents that the disk still has open, with whether their files go too.
+    closing: BTreeSet<InfoHash>,
+    links: BTreeMap<LinkId, Place>,
+    dials: BTreeMap<DialToken, (InfoHash, SocketAddr)>,
+    reads_paused: bool,
+    next_tick: Now,
+    stop_told: bool,
 }
 
 impl Session {
     /// An engine without torrents.
-    pub fn new(config: Config, _now: Now) -> Self {
-        let mut rng = ChaCha8Rng::from_seed(config.seed);
-        let peer_id = PeerId::new(&config.peer_id_prefix, rng.random());
+    pub fn new(config: Config, now: Now) -> Self {
         Self {
-            peer_id,
-            out: Outbox::default(),
+            shared: Shared::new(config),
+            torrents: BTreeMap::new(),
+            closing: BTreeSet::new(),
+            links: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            reads_paused: false,
+            next_tick: now + TICK,
+            stop_told: false,
         }
     }
 
     /// Our name on the wire.
     pub fn peer_id(&self) -> PeerId {
-        self.peer_id
+        self.shared.peer_id
+    }
+
+    /// Every torrent at this moment, in the order of their info hashes.
+    pub fn status(&self, now: Now) -> Vec<TorrentStatus> {
+        self.torrents.values().map(|torrent| torrent.status(now)).collect()
+    }
+
+    fn command(&mut self, now: Now, command: Command) {
+        let shared = &mut self.shared;
+        let mut with = |info_hash: InfoHash, act: &mut dyn FnMut(&mut Torrent, &mut Shared)| match self
+            .torrents
+            .get_mut(&info_hash)
+        {
+            Some(torrent) => act(torrent, shared),
+            None => shared.out.event(Event::Error {
+                info_hash,
+                text: "no such torrent".to_owned(),
+            }),
+        };
+        match command {
+            Command::Add(add) => self.add(now, *add),
+            Command::Remove {
+                info_hash,
+                delete_files,
+            } => self.remove(now, info_hash, delete_files),
+            Command::Pause { info_hash } => with(info_hash, &mut |torrent, shared| torrent.pause(now, shared)),
+            Command::Resume { info_hash } => with(info_hash, &mut |torrent, shared| torrent.unpause(now, shared)),
+            Command::Recheck { info_hash } => with(info_hash, &mut |torrent, shared| torrent.recheck(now, shared)),
+            Command::AddPeers { info_hash, peers } => with(info_hash, &mut |torrent, shared| {
+                torrent.learn(now, shared, &peers, swarm::Source::User);
+            }),
+            Command::Query { ticket } => {
+                let torrents = self.status(now);
+                self.shared.out.event(Event::Status { ticket, torrents });
+            }
+            Command::Listening { port } => shared.config.listen_port = port,
+            Command::Stop => self.stop(now),
+        }
+    }
+
+    fn add(&mut self, now: Now, add: AddTorrent) {
+        let info_hash = add.source.info_hash();
+        if self.closing.contains(&info_hash) || self.shared.stopping {
+            self.shared.out.event(Event::Error {
+                info_hash,
+                text: "the torrent is still being closed".to_owned(),
+            });
+            return;
+        }
+        if let Some(torrent) = self.torrents.get_mut(&info_hash) {
+            torrent.learn(now, &mut self.shared, &add.peers, swarm::Source::User);
+            self.shared.out.event(Event::Added { info_hash, new: false });
+            return;
+        }
+        let mut torrent = Torrent::new(now, add, &mut self.shared);
+        self.shared.out.event(Event::Added { info_hash, new: true });
+        torrent.start(now, &mut self.shared);
+        self.torrents.insert(info_hash, torrent);
+    }
+
+    fn remove(&mut self, now: Now, info_hash: InfoHash, delete_files: bool) {
+        let Some(mut torrent) = self.torrents.remove(&info_hash) else {
+            let error = Some("no such torrent".to_owned());
+            self.shared.out.event(Event::Removed { info_hash, error });
+            return;
+        };
+        torrent.leave(now, &mut self.shared, &CloseReason::benign("torrent was removed"));
+        torrent.abandon_writes(&mut self.shared);
+        self.closing.insert(info_hash);
+        let folder = self.shared.config.resume_dir.as_ref();
+        let resume_file = folder.map(|folder| folder.join(resume::file_name(info_hash)));
+        self.shared.disk(disk::Job::Close {
+            info_hash,
+            delete_files,
+            resume_file,
+        });
+    }
+
+    fn stop(&mut self, now: Now) {
+        self.shared.stopping = true;
+        for torrent in self.torrents.values_mut() {
+            torrent.leave(now, &mut self.shared, &CloseReason::benign("shutting down"));
+            torrent.save_now(now, &mut self.shared);
+        }
+    }
+
+    fn connected(&mut self, now: Now, link: Link) {
+        let dialled = link.token.and_then(|token| self.dials.remove(&token));
+        let torrent = dialled.map(|(info_hash, _)| info_hash);
+        if link.token.is_some() {
+            let wanted = torrent.is_some_and(|info_hash| self.torrents.contains_key(&info_hash));
+            if !wanted || self.shared.stopping {
+                self.dial_ended(now, torrent, link.addr);
+                return self.close(link.id, CloseReason::benign("no longer needed"));
+            }
+        }
+        if let Some(info_hash) = torrent {
+            self.shake(link.id, info_hash);
+        }
+        self.links.insert(
+            link.id,
+            Place::Shaking {
+                link,
+                torrent,
+                since: now,
+            },
+        );
+    }
+
+    fn shake(&mut self, link: LinkId, info_hash: InfoHash) {
+        let handshake = Handshake {
+            reserved: Reserved::OURS,
+            info_hash,
+            peer_id: self.shared.peer_id,
+        };
+        self.shared.out.send(link, Message::Handshake(handshake));
+    }
+
+    fn close(&mut self, link: LinkId, reason: CloseReason) {
+        self.links.insert(link, Place::Closing);
+        self.shared.close(link, reason);
+    }
+
+    fn dial_ended(&mut self, now: Now, info_hash: Option<InfoHash>, addr: SocketAddr) {
+        if let Some(torrent) = info_hash.and_then(|info_hash| self.torrents.get_mut(&info_hash)) {
+            torrent.dial_failed(now, addr);
+        }
+    }
+
+    fn received(&mut self, now: Now, id: LinkId, msg: Message) {
+        match self.links.get(&id) {
+            Some(Place::In(info_hash)) => {
+                if let Some(torrent) = self.torrents.get_mut(info_hash) {
+                    torrent.received(now, &mut self.shared, id, msg);
+                }
+            }
+            Some(&Place::Shaking { link, torrent, .. }) => match msg {
+                Message::Handshake(theirs) => self.shaken(now, link, torrent, &theirs),
+                // The codec lets nothing pass before a handshake.
+                _ => self.close(id, CloseReason::fault("no handshake")),
+            },
+            Some(Place::Closing) | None => {}
+        }
+    }
+
+    /// The peer's handshake is here.
+    fn shaken(&mut self, now: Now, link: Link, dialled: Option<InfoHash>, theirs: &Handshake) {
+        let info_hash = theirs.info_hash;
+        if dialled.is_some_and(|expected| expected != info_hash) {
+            self.dial_ended(now, dialled, link.addr);
+            return self.close(link.id, CloseReason::fault("answered for another torrent"));
+        }
+        let Some(torrent) = self.torrents.get_mut(&info_hash) else {
+            return self.close(link.id, CloseReason::benign("unknown torrent"));
+        };
+        if theirs.peer_id == self.shared.peer_id {
+            if dialled.is_some() {
+                torrent.is_myself(link.addr);
+            }
+            return self.close(link.id, CloseReason::benign("connected to myself"));
+        }
+        if dialled.is_none() {
+            self.shake(link.id, info_hash);
+        }
+        let Some(torrent) = self.torrents.get_mut(&info_hash) else {
+            return;
+        };
+        match torrent.accept(now, &mut self.shared, link, theirs) {
+            Ok(()) => {
+                self.links.insert(link.id, Place::In(info_hash));
+            }
+            Err(reason) => self.close(link.id, reason),
+        }
+    }
+
+    fn disconnected(&mut self, now: Now, id: LinkId, cause: &DisconnectCause) {
+        match self.links.remove(&id) {
+            Some(Place::In(info_hash)) => {
+                if let Some(torrent) = self.torrents.get_mut(&info_hash) {
+                    let fault = matches!(cause, DisconnectCause::Codec(_));
+                    torrent.disconnected(now, &mut self.shared, id, fault);
+                }
+            }
+            Some(Place::Shaking { link, torrent, .. }) if link.token.is_some() => {
+                self.dial_ended(now, torrent, link.addr);
+            }
+            _ => {}
+        }
+    }
+
+    fn done(&mut self, now: Now, done: Done) {
+        match done {
+            Done::Disk(disk::Done::Closed { info_hash, result }) if self.closing.remove(&info_hash) => {
+                let error = result.err().map(|error| error.to_string());
+                self.shared.out.event(Event::Removed { info_hash, error });
+            }
+            Done::Disk(done) => {
+                if let Some(torrent) = self.torrents.get_mut(&done.info_hash()) {
+                    torrent.disk_done(now, &mut self.shared, done);
+                }
+            }
+            Done::Announced { request, result } => {
+                if let Some(torrent) = self.torrents.get_mut(&request.announce.info_hash) {
+                    torrent.announced(now, &mut self.shared, &request, &result);
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Now) {
+        self.next_tick = now + TICK;
+        let late: Vec<(LinkId, Option<InfoHash>, SocketAddr)> = self
+            .links
+            .values()
+            .filter_map(|place| match place {
+                Place::Shaking { link, torrent, since } if now.since(*since) >= HANDSHAKE => {
+                    Some((link.id, *torrent, link.addr))
+                }
+                _ => None,
+            })
+            .collect();
+        for (id, torrent, addr) in late {
+            self.dial_ended(now, torrent, addr);
+            self.close(id, CloseReason::benign("no handshake"));
+        }
+        for torrent in self.torrents.values_mut() {
+            torrent.tick(now, &mut self.shared);
+        }
+    }
+
+    /// What follows from any input: dials, reading paused or resumed, the end.
+    fn settle(&mut self, now: Now) {
+        let limits = self.shared.config.limits;
+        let mut room = limits.dials.saturating_sub(self.dials.len());
+        let mut links_left = limits.links.saturating_sub(self.shared.links + self.dials.len());
+        for (&info_hash, torrent) in &mut self.torrents {
+            if room.min(links_left) == 0 {
+                break;
+            }
+            for addr in torrent.take_dials(now, &self.shared, room.min(links_left)) {
+                let token = DialToken(self.shared.ticket());
+                self.dials.insert(token, (info_hash, addr));
+                self.shared.out.dial(addr, token);
+                room -= 1;
+                links_left -= 1;
+            }
+        }
+        if !self.reads_paused && self.shared.too_dirty() {
+            self.reads_paused = true;
+        } else if self.reads_paused && self.shared.clean_enough() {
+            self.reads_paused = false;
+        } else {
+            return self.tell_stopped();
+        }
+        for torrent in self.torrents.values_mut() {
+            torrent.set_reading(&mut self.shared, !self.reads_paused);
+        }
+        self.tell_stopped();
+    }
+
+    fn tell_stopped(&mut self) {
+        let quiet = self.shared.stopping && self.torrents.values().all(Torrent::is_quiet) && self.closing.is_empty();
+        if quiet && !std::mem::replace(&mut self.stop_told, true) {
+            self.shared.out.event(Event::Stopped);
+        }
     }
 }
 
@@ -40,22 +343,50 @@ impl Machine for Session {
     type Job = Job;
     type Done = Done;
 
-    fn handle(&mut self, _now: Now, input: Input<Message, Command, Done>) {
-        if let Input::Command(Command::Query { ticket }) = input {
-            self.out.event(Event::Status {
-                ticket,
-                torrents: Vec::new(),
-            });
+    fn handle(&mut self, now: Now, input: Input<Message, Command, Done>) {
+        match input {
+            Input::Received { link, msg } => self.received(now, link, msg),
+            Input::Writable { link } => {
+                if let Some(Place::In(info_hash)) = self.links.get(&link)
+                    && let Some(torrent) = self.torrents.get_mut(info_hash)
+                {
+                    torrent.writable(now, &mut self.shared, link);
+                }
+            }
+            Input::Connected(link) => self.connected(now, link),
+            Input::DialFailed { addr, token } => {
+                let dialled = self.dials.remove(&token);
+                self.dial_ended(now, dialled.map(|(info_hash, _)| info_hash), addr);
+            }
+            Input::Disconnected { link, cause } => self.disconnected(now, link, &cause),
+            Input::Done(done) => self.done(now, done),
+            Input::Command(command) => self.command(now, command),
+        }
+        self.settle(now);
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        if self.shared.wake.is_some_and(|wake| wake <= now) {
+            self.shared.wake = None;
+            for torrent in self.torrents.values_mut() {
+                torrent.serve_all_stalled(now, &mut self.shared);
+            }
+        }
+        if now >= self.next_tick {
+            self.tick(now);
+        }
+        self.settle(now);
+    }
+
+    fn poll_timeout(&self) -> Option<Now> {
+        let tick = (!self.torrents.is_empty() || !self.links.is_empty()).then_some(self.next_tick);
+        match (tick, self.shared.wake) {
+            (Some(tick), Some(wake)) => Some(tick.min(wake)),
+            (tick, wake) => tick.or(wake),
         }
     }
 
-    fn handle_timeout(&mut self, _now: Now) {}
-
-    fn poll_timeout(&self) -> Option<Now> {
-        None
-    }
-
     fn poll(&mut self) -> Option<Output<Message, Event, Job>> {
-        self.out.pop()
+        self.shared.out.pop()
     }
 }

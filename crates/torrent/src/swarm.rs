@@ -24,7 +24,7 @@ const FAILURES_MAX: u32 = 6;
 
 /// Who told us of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
+pub(crate) enum Source {
     /// A peer that dialled us and said where it listens.
     Inbound,
     /// A tracker.
@@ -46,7 +46,7 @@ struct Known {
 
 /// The known addresses.
 #[derive(Debug, Default)]
-pub struct Swarm {
+pub(crate) struct Swarm {
     known: BTreeMap<SocketAddr, Known>,
     /// Those that may be dialled, by the time from which on they may.
     queue: BTreeSet<(Now, u32, SocketAddr)>,
@@ -57,7 +57,7 @@ pub struct Swarm {
 
 impl Swarm {
     /// Learns an address. Those that cannot be dialled are ignored.
-    pub fn learn(&mut self, now: Now, addr: SocketAddr, source: Source, rng: &mut impl Rng) {
+    pub(crate) fn learn(&mut self, now: Now, addr: SocketAddr, source: Source, rng: &mut impl Rng) {
         if addr.port() == 0 || addr.ip().is_unspecified() || addr.ip().is_multicast() || self.is_banned_addr(addr) {
             return;
         }
@@ -92,7 +92,7 @@ impl Swarm {
 
     /// Takes up to `room` addresses that may be dialled now. With `skip_seeds`, those known to have everything are
     /// left alone: seeds have nothing to say to each other.
-    pub fn take_due(&mut self, now: Now, room: usize, skip_seeds: bool) -> Vec<SocketAddr> {
+    pub(crate) fn take_due(&mut self, now: Now, room: usize, skip_seeds: bool) -> Vec<SocketAddr> {
         let due: Vec<_> = self
             .queue
             .iter()
@@ -111,12 +111,13 @@ impl Swarm {
     }
 
     /// When the next address may be dialled.
-    pub fn next_due(&self) -> Option<Now> {
+    #[cfg(test)]
+    pub(crate) fn next_due(&self) -> Option<Now> {
         self.queue.first().map(|(at, _, _)| *at)
     }
 
     /// A dial came to nothing.
-    pub fn dial_failed(&mut self, now: Now, addr: SocketAddr) {
+    pub(crate) fn dial_failed(&mut self, now: Now, addr: SocketAddr) {
         let Some(known) = self.known.get_mut(&addr) else { return };
         known.failures = known.failures.saturating_add(1);
         if known.failures >= FAILURES_MAX && known.source != Source::User {
@@ -131,15 +132,8 @@ impl Swarm {
         self.requeue(addr, now + pause);
     }
 
-    /// The peer spoke the protocol with us: the address is worth keeping.
-    pub fn proved(&mut self, addr: SocketAddr) {
-        if let Some(known) = self.known.get_mut(&addr) {
-            known.failures = 0;
-        }
-    }
-
     /// A link to the address exists now, whoever made it: do not dial.
-    pub fn occupy(&mut self, addr: SocketAddr) {
+    pub(crate) fn occupy(&mut self, addr: SocketAddr) {
         if let Some(known) = self.known.get_mut(&addr) {
             self.queue.remove(&(known.next_dial, known.order, addr));
             known.busy = true;
@@ -148,33 +142,40 @@ impl Swarm {
 
     /// The link to the address ended. When it was `of_use`, the address may be dialled again soon; otherwise it
     /// counts as a failure.
-    pub fn link_ended(&mut self, now: Now, addr: SocketAddr, of_use: bool) {
+    pub(crate) fn link_ended(&mut self, now: Now, addr: SocketAddr, of_use: bool) {
         if !of_use {
             return self.dial_failed(now, addr);
         }
-        let pause = match self.known.get(&addr) {
-            Some(known) if known.source == Source::User => BACKOFF_NAMED.0,
-            _ => AFTER_LINK,
+        let Some(known) = self.known.get_mut(&addr) else { return };
+        known.failures = 0;
+        let pause = match known.source {
+            Source::User => BACKOFF_NAMED.0,
+            Source::Inbound | Source::Tracker => AFTER_LINK,
         };
         self.requeue(addr, now + pause);
     }
 
     /// Notes that the peer there has everything.
-    pub fn note_seed(&mut self, addr: SocketAddr) {
+    pub(crate) fn note_seed(&mut self, addr: SocketAddr) {
         if let Some(known) = self.known.get_mut(&addr) {
             known.seed = true;
         }
     }
 
-    /// Forgets an address for good reason, such as that it is our own.
-    pub fn forget(&mut self, addr: SocketAddr) {
+    fn forget(&mut self, addr: SocketAddr) {
         if let Some(known) = self.known.remove(&addr) {
             self.queue.remove(&(known.next_dial, known.order, addr));
         }
     }
 
+    /// Never dials the address again: it is our own.
+    pub(crate) fn never(&mut self, addr: SocketAddr) {
+        self.forget(addr);
+        self.banned_addrs.insert(addr);
+    }
+
     /// Bans a liar for this torrent: its host, or on loopback, where many peers share one host, its address and id.
-    pub fn ban(&mut self, addr: SocketAddr, id: Option<PeerId>) {
+    pub(crate) fn ban(&mut self, addr: SocketAddr, id: Option<PeerId>) {
         let ip = addr.ip().to_canonical();
         if ip.is_loopback() {
             self.banned_addrs.insert(addr);
@@ -195,18 +196,13 @@ impl Swarm {
     }
 
     /// Whether a peer from `addr` that calls itself `id` is banned.
-    pub fn is_banned(&self, addr: SocketAddr, id: &PeerId) -> bool {
+    pub(crate) fn is_banned(&self, addr: SocketAddr, id: &PeerId) -> bool {
         self.is_banned_addr(addr) || self.banned_ids.contains(id)
     }
 
     /// How many addresses are known.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.known.len()
-    }
-
-    /// Whether no address is known.
-    pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
     }
 
     fn is_banned_addr(&self, addr: SocketAddr) -> bool {
@@ -273,7 +269,7 @@ mod tests {
             swarm.dial_failed(now, addr(1));
         }
         assert_eq!(pauses, [0, 15, 30, 60, 120, 240]);
-        assert!(swarm.is_empty());
+        assert!(swarm.len() == 0);
     }
 
     #[test]
@@ -305,10 +301,10 @@ mod tests {
         let mut swarm = Swarm::default();
         swarm.learn(at(0), addr(1), Source::Tracker, &mut rng());
         swarm.ban(addr(1), None);
-        assert!(swarm.is_empty());
+        assert!(swarm.len() == 0);
         let other_port = SocketAddr::from(([10, 0, 0, 1], 7000));
         swarm.learn(at(0), other_port, Source::User, &mut rng());
-        assert!(swarm.is_empty());
+        assert!(swarm.len() == 0);
         assert!(swarm.is_banned(other_port, &PeerId([0; 20])));
         assert!(!swarm.is_banned(addr(2), &PeerId([0; 20])));
     }

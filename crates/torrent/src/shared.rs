@@ -1,0 +1,90 @@
+//! What all torrents of a session share: settings, randomness, the outbox, and the bound on unwritten bytes.
+
+use std::time::Duration;
+
+use dunlin_peer::{CloseReason, LinkId, Now, Outbox, Output};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::PeerId;
+use crate::command::{Config, Event, Job};
+use crate::disk;
+use crate::wire::Message;
+
+/// Shared by the torrents of one session.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) rng: ChaCha8Rng,
+    pub(crate) peer_id: PeerId,
+    /// The same in each announce of this run.
+    pub(crate) key: u32,
+    pub(crate) out: Outbox<Message, Event, Job>,
+    /// Bytes of pieces handed to the disk and not yet written.
+    pub(crate) dirty: u64,
+    /// Links that stand, in all torrents.
+    pub(crate) links: usize,
+    /// The program is about to end.
+    pub(crate) stopping: bool,
+    /// An earlier wake-up than the next tick is wanted.
+    pub(crate) wake: Option<Now>,
+    next_ticket: u64,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config) -> Self {
+        let mut rng = ChaCha8Rng::from_seed(config.seed);
+        let peer_id = PeerId::new(&config.peer_id_prefix, rng.random());
+        Self {
+            peer_id,
+            key: rng.random(),
+            rng,
+            config,
+            out: Outbox::default(),
+            dirty: 0,
+            links: 0,
+            stopping: false,
+            wake: None,
+            next_ticket: 0,
+        }
+    }
+
+    /// A number never given before.
+    pub(crate) fn ticket(&mut self) -> u64 {
+        self.next_ticket = self.next_ticket.wrapping_add(1);
+        self.next_ticket
+    }
+
+    pub(crate) fn disk(&mut self, job: disk::Job) {
+        self.out.job(Job::Disk(job));
+    }
+
+    pub(crate) fn close(&mut self, link: LinkId, reason: CloseReason) {
+        self.out.close(link, reason);
+    }
+
+    /// Asks for a wake-up `after` from now, unless one is due earlier.
+    pub(crate) fn wake_after(&mut self, now: Now, after: Duration) {
+        let at = now + after;
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    /// Stops or goes on reading from a link.
+    pub(crate) fn set_reading(&mut self, link: LinkId, reading: bool) {
+        self.out.push(if reading {
+            Output::ResumeRead { link }
+        } else {
+            Output::PauseRead { link }
+        });
+    }
+
+    /// So much waits for the disk that links should not be read.
+    pub(crate) fn too_dirty(&self) -> bool {
+        self.dirty > self.config.limits.dirty_bytes
+    }
+
+    /// So little waits for the disk that links may be read again.
+    pub(crate) fn clean_enough(&self) -> bool {
+        self.dirty <= self.config.limits.dirty_bytes / 2
+    }
+}
