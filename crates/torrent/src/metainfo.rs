@@ -38,7 +38,7 @@ pub struct File {
     pub length: u64,
     /// Where the file begins in the torrent.
     pub offset: u64,
-    /// BEP 47: zeros that only fill up a piece and are never on disk.
+    /// BEP 47: never on disk; zeros that only fill up a piece, or a symbolic link, which we do not make.
     pub pad: bool,
     /// BEP 47: wants its executable bit.
     pub executable: bool,
@@ -351,7 +351,8 @@ fn folder(name: &str, list: Value<'_, '_>) -> Result<(Vec<File>, u64), MetainfoE
             .and_then(|len| len.as_u64())
             .ok_or(MetainfoError::Field("length"))?;
         let attr = attr(item);
-        let pad = attr.contains(&b'p');
+        // A symbolic link (attribute `l`) is never made from a stranger's torrent: like a pad, it is not on disk.
+        let pad = attr.contains(&b'p') || (attr.contains(&b'l') && length == 0);
         let parts = match item.get(b"path.utf-8").or_else(|| item.get(b"path")) {
             Some(path) => {
                 let parts: Option<Vec<&[u8]>> = path

@@ -137,7 +137,7 @@ fn resume_data_is_believed_only_for_unchanged_files() {
     let disk = Disk::default();
     let opened = sample.open(&disk, dir.path(), Some(resume.clone())).unwrap();
     let of_two = sample.metainfo.pieces_of(&sample.metainfo.files[1]);
-    assert_eq!(opened.unknown, [of_two.clone()]);
+    assert_eq!(opened.unknown, std::slice::from_ref(&of_two));
     assert_eq!(opened.have.count(), all.end - (of_two.end - of_two.start));
     let good = sample.check(&disk, opened.unknown);
     assert_eq!(

@@ -195,6 +195,18 @@ fn utf8_names_win_over_the_plain_ones() {
 }
 
 #[test]
+fn links_and_pads_are_not_files() {
+    let link = file(0, &[b"link"])
+        .with("attr", "l")
+        .with("symlink path", vec![Item::from("..")]);
+    let pad = file(11, &[b".pad", b"11"]).with("attr", "p");
+    let metainfo = parse(folder(vec![file(5, &[b"a"]).with("attr", "xh"), pad, link], 16)).unwrap();
+    let pads: Vec<bool> = metainfo.files.iter().map(|file| file.pad).collect();
+    assert_eq!(pads, [false, true, true]);
+    assert!(metainfo.files[0].executable);
+}
+
+#[test]
 fn trackers_and_other_extras_are_bounded_and_forgiven() {
     let item = Item::dict()
         .with("info", info(5, 16_384, 1).with("private", 1i64))

@@ -115,7 +115,7 @@ impl Sample {
         }
     }
 
-    pub(crate) fn check(&self, disk: &Disk, ranges: Vec<Range<u32>>) -> Vec<u32> {
+    pub(crate) fn check(&self, disk: &Disk, ranges: impl IntoIterator<Item = Range<u32>>) -> Vec<u32> {
         let check = |pieces| match disk.run(Job::Check {
             info_hash: self.info_hash(),
             pieces,
