@@ -1,1 +1,39 @@
 //! The Bitcoin peer: wire codec, handshake, header and block sync, flooding, addresses.
+//!
+//! [`Relay`] is a [`dunlin_peer::Machine`]: it opens no socket, reads no clock and touches no disk. Validation and
+//! disk reads leave it as [`Job`]s, which an [`Engine`] carries out on the chain and the mempool. Each subject has a
+//! manager of its own; what they share is in one place, and [`Relay`] only hands out the inputs.
+//!
+//! Spoken: the v1 transport, `sendheaders` (BIP 130), `feefilter` (BIP 133), `addrv2` (BIP 155), `wtxidrelay`
+//! (BIP 339), witness blocks and transactions (BIP 144), limited peers (BIP 159).
+
+mod addresses;
+mod announce;
+mod bans;
+mod blocks;
+mod config;
+mod connections;
+mod engine;
+mod eviction;
+mod handshake;
+mod headers;
+mod interface;
+mod known;
+mod machine;
+mod node;
+mod peer;
+mod ping;
+mod serve;
+mod tx;
+mod wire;
+
+pub use bans::{Ban, BanList, DISCOURAGE_SECS, Subnet, SubnetError};
+pub use config::Config;
+pub use engine::{Engine, read_block};
+pub use interface::{AddKind, Command, Done, Event, Job, PeerInfo, Ticket, TxSource, Which};
+pub use machine::Relay;
+pub use tx::TxId;
+pub use wire::{
+    Codec, HEADER_LEN, Host, Locator, MAX_ADDR, MAX_HEADERS, MAX_INV, MAX_LOCATOR, MAX_PAYLOAD, MAX_USER_AGENT,
+    MIN_PEER_VERSION, Malformed, Message, PROTOCOL_VERSION, PeerAddr, Version, services,
+};

@@ -1,0 +1,528 @@
+//! Block sync: what to fetch, from whom, and what to do when it does not come.
+//!
+//! The blocks that are missing on the way to the best header are fetched from many peers at once, in a window that
+//! moves with the lowest missing block. Each peer has few requests under way. Whoever keeps the window from moving is
+//! replaced; a block that does not come is asked of a second and a third peer; whatever peer is lost, its blocks go
+//! back to the plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitcoin::BlockHash;
+use bitcoin::p2p::message_blockdata::Inventory;
+use dunlin_chain::ParsedBlock;
+use dunlin_peer::{CloseReason, LinkId, Now};
+
+use crate::headers::HeaderSync;
+use crate::interface::Job;
+use crate::node::Node;
+use crate::peer::Peer;
+use crate::wire::Message;
+
+/// How far beyond the lowest missing block we fetch.
+pub(crate) const WINDOW: u32 = 1024;
+/// Requests under way to one peer.
+pub(crate) const MAX_IN_FLIGHT: usize = 16;
+/// A peer that keeps the window from moving for this long is replaced; doubles with each one, up to a minute.
+const STALL_TIMEOUT: Duration = Duration::from_secs(2);
+const MAX_STALL_TIMEOUT: Duration = Duration::from_secs(64);
+/// A block is asked of at most this many peers at a time.
+const MAX_ASKED: usize = 3;
+/// How often blocks under way are looked at.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// An unasked block further above our tip than this is dropped.
+const MAX_UNASKED_AHEAD: u32 = 288;
+/// A peer that serves recent blocks only is not asked for older ones than these.
+const LIMITED_BLOCKS: u32 = 286;
+
+/// The block requests of one peer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BlockState {
+    /// What it was asked for, and when.
+    pub(crate) in_flight: BTreeMap<BlockHash, Asked>,
+    /// Since when the peer has owed us the block that it was asked for first.
+    since: Option<Now>,
+    /// Since when it has kept the window from moving.
+    stalling: Option<Now>,
+    /// When its last block came, wanted or not.
+    last: Option<Now>,
+    /// When its last new block came.
+    pub(crate) last_new: Option<Now>,
+    /// Height up to which its chain is that of the best header, with the two blocks for which that was found.
+    reach: Option<(BlockHash, BlockHash, u32)>,
+}
+
+/// A request under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) height: u32,
+    at: Now,
+}
+
+/// What all peers together are fetching.
+#[derive(Debug)]
+pub(crate) struct BlockSync {
+    /// Missing blocks of the best header's chain that nobody was asked for, by height.
+    plan: BTreeMap<u32, BlockHash>,
+    /// The best header and the tip for which the plan was made; `None` when it has to be made anew.
+    plan_for: Option<BlockHash>,
+    /// Whether the plan ends before the best header.
+    plan_cut: bool,
+    /// Who was asked for what.
+    asked: BTreeMap<BlockHash, (u32, BTreeSet<LinkId>)>,
+    /// Blocks given to the chain, and by whom.
+    judging: BTreeMap<BlockHash, Option<LinkId>>,
+    /// Who gave the blocks that are stored and not yet connected.
+    sources: BTreeMap<BlockHash, (u32, LinkId)>,
+    stall_timeout: Duration,
+    next_check: Option<Now>,
+}
+
+impl BlockSync {
+    pub(crate) fn new() -> Self {
+        Self {
+            plan: BTreeMap::new(),
+            plan_for: None,
+            plan_cut: false,
+            asked: BTreeMap::new(),
+            judging: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            stall_timeout: STALL_TIMEOUT,
+            next_check: None,
+        }
+    }
+
+    /// Whether any block is under way.
+    pub(crate) fn in_flight(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    /// When [`BlockSync::tick`] has something to do.
+    pub(crate) fn next(&self) -> Option<Now> {
+        self.next_check
+    }
+
+    /// Makes the plan anew when the best header changed, or when little of it is left.
+    fn replan(&mut self, node: &Node) {
+        let best = node.view.best_header().hash;
+        let low = self.plan_cut && self.plan.len() < WINDOW as usize / 2;
+        if self.plan_for == Some(best) && !low {
+            return;
+        }
+        let known = |hash: &BlockHash| self.asked.contains_key(hash) || self.judging.contains_key(hash);
+        let max = 2 * WINDOW as usize;
+        let missing = node.view.missing_blocks(max, known);
+        self.plan_cut = missing.len() >= max;
+        self.plan = missing.into_iter().collect();
+        self.plan_for = Some(best);
+    }
+
+    /// The last height of the window: the lowest block that is not stored decides.
+    fn window_end(&self) -> u32 {
+        let planned = self.plan.keys().next().copied();
+        let asked = self.asked.values().map(|(height, _)| *height).min();
+        planned
+            .into_iter()
+            .chain(asked)
+            .min()
+            .unwrap_or(0)
+            .saturating_add(WINDOW)
+    }
+
+    /// Asks every peer that has room for the blocks that it has; `first` is served before the others.
+    pub(crate) fn pump(&mut self, node: &mut Node, first: Option<LinkId>) {
+        self.replan(node);
+        if self.plan.is_empty() && self.asked.is_empty() && first.is_none() {
+            self.next_check = None;
+            return;
+        }
+        let downloading = node.is_initial_download();
+        let mut links = node.ready_links();
+        if let Some(first) = first {
+            links.retain(|link| *link != first);
+            links.insert(0, first);
+        }
+        for link in links {
+            self.ask_peer(node, link, downloading, first == Some(link));
+        }
+        if self.asked.is_empty() {
+            self.next_check = None;
+        } else if self.next_check.is_none() {
+            self.next_check = Some(node.now + CHECK_INTERVAL);
+        }
+    }
+
+    fn ask_peer(&mut self, node: &mut Node, link: LinkId, downloading: bool, learned: bool) {
+        crate::headers::resolve(node, link);
+        let Some(peer) = node
+            .peers
+            .get(&link)
+            .filter(|peer| peer.is_ready() && peer.serves_blocks())
+        else {
+            return;
+        };
+        let room = MAX_IN_FLIGHT.saturating_sub(peer.blocks.in_flight.len());
+        let Some(best) = peer.headers.best else { return };
+        if room == 0 || (self.plan.is_empty() && !learned) || best.work < node.view.params().minimum_chain_work {
+            return;
+        }
+        let fetch = HeaderSync::may_fetch_from(node, peer, self.in_flight());
+        if downloading && (!fetch || peer.is_limited()) {
+            return;
+        }
+        let lowest = if peer.is_limited() {
+            best.height.saturating_sub(LIMITED_BLOCKS)
+        } else {
+            0
+        };
+        let idle = peer.blocks.in_flight.is_empty();
+        let reach = self.reach(node, link);
+        let end = self.window_end();
+        let mut wanted: Vec<(u32, BlockHash)> = Vec::new();
+        let mut beyond = false;
+        for (&height, &hash) in &self.plan {
+            if height > reach || wanted.len() == room {
+                break;
+            }
+            if height > end {
+                beyond = wanted.is_empty();
+                break;
+            }
+            if height >= lowest {
+                wanted.push((height, hash));
+            }
+        }
+        if wanted.is_empty() && idle && (learned || self.plan.is_empty()) && reach < best.height {
+            wanted = self.branch(node, best.hash, room);
+        }
+        if wanted.is_empty() {
+            if beyond && idle {
+                self.blame_staller(node, link);
+            }
+            return;
+        }
+        for (height, hash) in &wanted {
+            self.note_asked(node, link, *height, *hash);
+        }
+        let items = wanted
+            .into_iter()
+            .map(|(_, hash)| Inventory::WitnessBlock(hash))
+            .collect();
+        node.send(link, Message::GetData(items));
+    }
+
+    fn note_asked(&mut self, node: &mut Node, link: LinkId, height: u32, hash: BlockHash) {
+        let at = node.now;
+        if self.plan.get(&height) == Some(&hash) {
+            self.plan.remove(&height);
+        }
+        self.asked
+            .entry(hash)
+            .or_insert_with(|| (height, BTreeSet::new()))
+            .1
+            .insert(link);
+        if let Some(peer) = node.peers.get_mut(&link) {
+            peer.blocks.since.get_or_insert(at);
+            peer.blocks.in_flight.insert(hash, Asked { height, at });
+        }
+    }
+
+    /// How far the peer's chain is that of the best header.
+    fn reach(&self, node: &mut Node, link: LinkId) -> u32 {
+        let target = node.view.best_header();
+        let Some(peer) = node.peers.get_mut(&link) else {
+            return 0;
+        };
+        let Some(best) = peer.headers.best else { return 0 };
+        if let Some((of, to, reach)) = peer.blocks.reach
+            && of == best.hash
+            && to == target.hash
+        {
+            return reach;
+        }
+        let view = &node.view;
+        let shared = |height: u32| view.ancestor(&target.hash, height) == view.ancestor(&best.hash, height);
+        // Both chains agree up to some height and nowhere above: the greatest such height is found by halving.
+        let top = best.height.min(target.height);
+        let (mut low, mut high) = (0, top);
+        if shared(top) {
+            low = top;
+        }
+        while low < high {
+            let middle = low + (high - low).div_ceil(2);
+            if shared(middle) {
+                low = middle
+            } else {
+                high = middle - 1
+            }
+        }
+        peer.blocks.reach = Some((best.hash, target.hash, low));
+        low
+    }
+
+    /// Missing blocks of a branch that is not the best header's, lowest first: its blocks may be all we can get.
+    fn branch(&self, node: &Node, tip: BlockHash, room: usize) -> Vec<(u32, BlockHash)> {
+        let active = node.view.tip();
+        let mut missing = Vec::new();
+        let mut at = node.view.entry(&tip);
+        if at.as_ref().is_none_or(|entry| entry.chain_work <= active.chain_work) {
+            return Vec::new();
+        }
+        for _ in 0..WINDOW {
+            let Some(entry) = at else { return Vec::new() };
+            if node.view.contains_in_active(&entry.hash) {
+                missing.reverse();
+                missing.truncate(room);
+                return missing;
+            }
+            if entry.status == dunlin_chain::Status::Invalid {
+                return Vec::new();
+            }
+            if !entry.have_data && !self.asked.contains_key(&entry.hash) && !self.judging.contains_key(&entry.hash) {
+                missing.push((entry.height, entry.hash));
+            }
+            at = node.view.entry(&entry.header.prev_blockhash);
+        }
+        Vec::new()
+    }
+
+    /// This peer could fetch more if the window moved: whoever owes us the lowest block keeps it from moving.
+    fn blame_staller(&self, node: &mut Node, idle: LinkId) {
+        let Some((_, asked)) = self.asked.values().min_by_key(|(height, _)| *height) else {
+            return;
+        };
+        for link in asked {
+            if *link != idle
+                && let Some(peer) = node.peers.get_mut(link)
+            {
+                peer.blocks.stalling.get_or_insert(node.now);
+            }
+        }
+    }
+
+    /// A block came. Returns whether it is worth a look; only then does it cost more than its bytes.
+    pub(crate) fn on_block(&mut self, node: &mut Node, link: LinkId, block: Arc<ParsedBlock>) {
+        let now = node.now;
+        let hash = block.hash;
+        let Some(peer) = node.ready(link) else { return };
+        peer.blocks.last = Some(now);
+        let wanted = peer.blocks.in_flight.remove(&hash).is_some();
+        if wanted {
+            peer.blocks.since = (!peer.blocks.in_flight.is_empty()).then_some(now);
+            peer.blocks.stalling = None;
+        }
+        let known = node.view.entry(&hash);
+        if known.as_ref().is_some_and(|entry| entry.have_data) || self.judging.contains_key(&hash) {
+            self.forget(node, hash);
+            return;
+        }
+        if !wanted && !self.fits_unasked(node, &block) {
+            return;
+        }
+        self.forget(node, hash);
+        if let Some(entry) = &known
+            && self.plan.get(&entry.height) == Some(&hash)
+        {
+            self.plan.remove(&entry.height);
+        }
+        crate::headers::has_block(node, link, hash);
+        self.judging.insert(hash, Some(link));
+        node.peer_job(
+            link,
+            Job::AcceptBlock {
+                from: Some(link),
+                ticket: None,
+                block,
+            },
+        );
+    }
+
+    /// A block that nobody asked for is looked at only when it may become the tip.
+    fn fits_unasked(&self, node: &Node, block: &ParsedBlock) -> bool {
+        let Some(parent) = node.view.entry(&block.block.header.prev_blockhash) else {
+            return false;
+        };
+        let tip = node.view.tip();
+        let work = parent.chain_work + block.block.header.work();
+        work > tip.chain_work
+            && work >= node.view.params().minimum_chain_work
+            && parent.height < tip.height.saturating_add(MAX_UNASKED_AHEAD)
+            && parent.status != dunlin_chain::Status::Invalid
+    }
+
+    /// Nobody owes us this block any more.
+    fn forget(&mut self, node: &mut Node, hash: BlockHash) {
+        let Some((_, links)) = self.asked.remove(&hash) else {
+            return;
+        };
+        for link in links {
+            if let Some(peer) = node.peers.get_mut(&link) {
+                peer.blocks.in_flight.remove(&hash);
+                if peer.blocks.in_flight.is_empty() {
+                    peer.blocks.since = None;
+                }
+            }
+        }
+    }
+
+    /// One peer will not give us this block.
+    fn give_up(&mut self, link: LinkId, hash: BlockHash) {
+        if let Some((height, links)) = self.asked.get_mut(&hash) {
+            links.remove(&link);
+            if links.is_empty() {
+                let height = *height;
+                self.asked.remove(&hash);
+                self.plan.insert(height, hash);
+                // The plan may by now lead elsewhere.
+                self.plan_for = None;
+            }
+        }
+    }
+
+    /// The peer says that it has not got these blocks.
+    pub(crate) fn on_notfound(&mut self, node: &mut Node, link: LinkId, hash: BlockHash) {
+        let Some(peer) = node.ready(link) else { return };
+        if peer.blocks.in_flight.remove(&hash).is_some() {
+            // What it announced and does not have it will not be asked for again.
+            peer.headers.best = None;
+            self.give_up(link, hash);
+        }
+    }
+
+    /// A link is gone: its blocks go back to the plan.
+    pub(crate) fn disconnected(&mut self, peer: &Peer) {
+        for hash in peer.blocks.in_flight.keys() {
+            self.give_up(peer.link, *hash);
+        }
+    }
+
+    /// A block of our own goes to the chain.
+    pub(crate) fn submitted(&mut self, hash: BlockHash) {
+        self.judging.entry(hash).or_insert(None);
+    }
+
+    /// The chain judged a block; returns who gave it.
+    pub(crate) fn judged(&mut self, hash: &BlockHash) -> Option<LinkId> {
+        self.judging.remove(hash).flatten()
+    }
+
+    /// The block is stored and waits for its parents: remember who gave it.
+    pub(crate) fn stored(&mut self, node: &Node, hash: BlockHash, from: Option<LinkId>) {
+        if let (Some(from), Some(entry)) = (from, node.view.entry(&hash))
+            && !node.view.contains_in_active(&hash)
+        {
+            self.sources.insert(hash, (entry.height, from));
+            // Branches that never connect leave entries behind; the lowest are the oldest.
+            while self.sources.len() > 2 * WINDOW as usize
+                && let Some(oldest) = self
+                    .sources
+                    .iter()
+                    .min_by_key(|(_, (height, _))| *height)
+                    .map(|(hash, _)| *hash)
+            {
+                self.sources.remove(&oldest);
+            }
+        }
+    }
+
+    /// Who gave a block that was stored earlier; forgets it.
+    pub(crate) fn source(&mut self, hash: &BlockHash) -> Option<LinkId> {
+        self.sources.remove(hash).map(|(_, link)| link)
+    }
+
+    /// The plan has to be made anew: a block was refused, or the chain took another way.
+    pub(crate) fn invalidate(&mut self) {
+        self.plan_for = None;
+    }
+
+    /// A block joined the active chain: peers that were slow under load get their normal time back, step by step.
+    pub(crate) fn connected(&mut self) {
+        self.stall_timeout = self.stall_timeout.mul_f64(0.85).max(STALL_TIMEOUT);
+    }
+
+    /// Looks at the blocks under way: replaces stallers, drops those far too late, asks others besides the slow.
+    pub(crate) fn tick(&mut self, node: &mut Node) {
+        let now = node.now;
+        if self.next_check.is_none_or(|at| at > now) {
+            return;
+        }
+        self.next_check = (!self.asked.is_empty()).then_some(now + CHECK_INTERVAL);
+        let busy = node
+            .peers
+            .values()
+            .filter(|peer| !peer.blocks.in_flight.is_empty())
+            .count();
+        let spacing = Duration::from_secs(u64::from(node.view.params().target_spacing));
+        let others = u32::try_from(busy.saturating_sub(1)).unwrap_or(u32::MAX);
+        let late = spacing.saturating_add((spacing / 2).saturating_mul(others));
+        for link in node.ready_links() {
+            let Some(blocks) = node.peers.get(&link).map(|peer| &peer.blocks) else {
+                continue;
+            };
+            if blocks
+                .stalling
+                .is_some_and(|since| now.since(since) >= self.stall_timeout)
+            {
+                self.stall_timeout = (self.stall_timeout * 2).min(MAX_STALL_TIMEOUT);
+                self.drop_peer(node, link, "stalls the block download");
+            } else if blocks.since.is_some_and(|since| now.since(since) >= late) {
+                self.drop_peer(node, link, "timeout downloading a block");
+            }
+        }
+        self.ask_besides(node);
+    }
+
+    fn drop_peer(&mut self, node: &mut Node, link: LinkId, text: &'static str) {
+        if let Some(peer) = node.peers.get_mut(&link) {
+            for hash in std::mem::take(&mut peer.blocks.in_flight).into_keys() {
+                self.give_up(link, hash);
+            }
+        }
+        node.close(link, CloseReason::benign(text));
+    }
+
+    /// Asks idle peers for blocks that others were asked for a while ago without giving us anything since.
+    fn ask_besides(&mut self, node: &mut Node) {
+        let (now, patience) = (node.now, self.stall_timeout);
+        let mut late: Vec<(u32, BlockHash)> = Vec::new();
+        for (hash, (height, links)) in &self.asked {
+            let silent = |link: &LinkId| {
+                node.peers.get(link).is_none_or(|peer| {
+                    let asked = peer.blocks.in_flight.get(hash).map_or(now, |asked| asked.at);
+                    now.since(peer.blocks.last.map_or(asked, |last| last.max(asked))) >= patience
+                })
+            };
+            if links.len() < MAX_ASKED && links.iter().all(silent) {
+                late.push((*height, *hash));
+            }
+        }
+        late.sort_unstable();
+        for (height, hash) in late {
+            let has = |node: &Node, peer: &Peer| {
+                peer.headers
+                    .best
+                    .is_some_and(|best| best.height >= height && node.view.ancestor(&best.hash, height) == Some(hash))
+            };
+            let asked = self
+                .asked
+                .get(&hash)
+                .map(|(_, links)| links.clone())
+                .unwrap_or_default();
+            let besides = node
+                .peers
+                .values()
+                .filter(|peer| peer.is_ready() && peer.serves_blocks() && !peer.is_limited())
+                .filter(|peer| !asked.contains(&peer.link) && has(node, peer))
+                .min_by_key(|peer| (peer.blocks.in_flight.len(), peer.is_inbound(), peer.link));
+            let Some(link) = besides
+                .filter(|peer| peer.blocks.in_flight.len() < MAX_IN_FLIGHT)
+                .map(|peer| peer.link)
+            else {
+                continue;
+            };
+            self.note_asked(node, link, height, hash);
+            node.send(link, Message::GetData(vec![Inventory::WitnessBlock(hash)]));
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Which links to open and to keep.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use dunlin_peer::{CloseReason, DialToken, Direction, DisconnectCause, Link, LinkId, NetGroup, Now, canonical};
+use rand::Rng;
+
+use crate::eviction::{self, Candidate};
+use crate::interface::AddKind;
+use crate::node::Node;
+use crate::peer::{Kind, Peer};
+use crate::wire::services;
+
+/// The first wait before a kept address is dialled again; doubles up to [`MAX_BACKOFF`].
+const MIN_BACKOFF: Duration = Duration::from_millis(500);
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// The wait after a kept peer broke the protocol.
+const FAULT_BACKOFF: Duration = Duration::from_secs(10 * 60);
+/// A link that lasted this long was a good one: the next dial is not delayed.
+const GOOD_LINK: Duration = Duration::from_secs(60);
+/// Between two dials to addresses of the book.
+const DIAL_INTERVAL: Duration = Duration::from_millis(500);
+/// When the book had nothing to dial.
+const EMPTY_INTERVAL: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    /// Dial again whenever it is lost.
+    Always,
+    /// One dial.
+    Once,
+}
+
+#[derive(Clone, Debug)]
+struct Kept {
+    keep: Keep,
+    backoff: Duration,
+    next: Now,
+    dialling: bool,
+    link: Option<LinkId>,
+}
+
+/// The dials under way and the addresses to keep.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    kept: BTreeMap<SocketAddr, Kept>,
+    dials: BTreeMap<DialToken, (SocketAddr, Kind)>,
+    last_token: u64,
+    next_automatic: Now,
+}
+
+impl Connections {
+    pub(crate) fn new(node: &Node) -> Self {
+        let mut this = Self::default();
+        for addr in node.config.connect_only.iter().chain(&node.config.add_peers) {
+            this.keep(*addr, Keep::Always, node.now);
+        }
+        this
+    }
+
+    fn keep(&mut self, addr: SocketAddr, keep: Keep, now: Now) {
+        let kept = Kept {
+            keep,
+            backoff: MIN_BACKOFF,
+            next: now,
+            dialling: false,
+            link: None,
+        };
+        let kept = self.kept.entry(canonical(addr)).or_insert(kept);
+        if keep == Keep::Always {
+            kept.keep = keep;
+        }
+        kept.next = kept.next.min(now);
+    }
+
+    /// A person adds or removes an address.
+    pub(crate) fn add(&mut self, node: &Node, addr: SocketAddr, kind: AddKind) {
+        match kind {
+            AddKind::Add => self.keep(addr, Keep::Always, node.now),
+            AddKind::Onetry => self.keep(addr, Keep::Once, node.now),
+            AddKind::Remove => {
+                self.kept.remove(&canonical(addr));
+            }
+        }
+    }
+
+    /// The kept addresses and whether each is connected.
+    pub(crate) fn added(&self, node: &Node) -> Vec<(SocketAddr, bool)> {
+        let connected = |link: &LinkId| node.peers.get(link).is_some_and(Peer::is_ready);
+        self.kept
+            .iter()
+            .map(|(addr, kept)| (*addr, kept.link.as_ref().is_some_and(connected)))
+            .collect()
+    }
+
+    /// When [`Connections::pump`] has something to do.
+    pub(crate) fn next(&self, node: &Node) -> Option<Now> {
+        let kept = self
+            .kept
+            .values()
+            .filter(|kept| !kept.dialling && kept.link.is_none())
+            .map(|kept| kept.next);
+        let automatic = self.wants_automatic(node).then_some(self.next_automatic);
+        kept.chain(automatic).min()
+    }
+
+    fn wants_automatic(&self, node: &Node) -> bool {
+        if !node.config.connect_only.is_empty() || node.book.is_empty() {
+            return false;
+        }
+        let links = node.peers.values().filter(|peer| peer.kind == Kind::Automatic).count();
+        let dials = self.dials.values().filter(|(_, kind)| *kind == Kind::Automatic).count();
+        links + dials < node.config.max_outbound
+    }
+
+    /// Dials what is due.
+    pub(crate) fn pump(&mut self, node: &mut Node) {
+        let now = node.now;
+        let due: Vec<SocketAddr> = self
+            .kept
+            .iter()
+            .filter(|(_, kept)| !kept.dialling && kept.link.is_none() && kept.next <= now)
+            .map(|(addr, _)| *addr)
+            .collect();
+        for addr in due {
+            let linked = node
+                .peers
+                .values()
+                .find(|peer| !peer.is_inbound() && canonical(peer.addr) == addr);
+            let linked = linked.map(|peer| peer.link);
+            if let Some(kept) = self.kept.get_mut(&addr) {
+                kept.link = linked;
+                kept.dialling = linked.is_none();
+            }
+            if linked.is_none() {
+                self.dial(node, addr, Kind::Manual);
+            }
+        }
+        if self.wants_automatic(node) && self.next_automatic <= now {
+            let picked = self.pick(node);
+            self.next_automatic = now
+                + if picked.is_some() {
+                    DIAL_INTERVAL
+                } else {
+                    EMPTY_INTERVAL
+                };
+            if let Some(addr) = picked {
+                self.dial(node, addr, Kind::Automatic);
+            }
+        }
+    }
+
+    fn dial(&mut self, node: &mut Node, addr: SocketAddr, kind: Kind) {
+        self.last_token += 1;
+        let token = DialToken(self.last_token);
+        self.dials.insert(token, (addr, kind));
+        node.book.attempt(addr, node.now);
+        node.out.dial(addr, token);
+    }
+
+    /// An address of the book in a network group that no outbound link uses yet.
+    fn pick(&self, node: &mut Node) -> Option<SocketAddr> {
+        let (now, unix) = (node.now, node.now.unix_secs());
+        let mut taken: BTreeSet<SocketAddr> = node.peers.values().map(|peer| canonical(peer.addr)).collect();
+        taken.extend(self.dials.values().map(|(addr, _)| *addr));
+        taken.extend(self.kept.keys());
+        let outbound = node
+            .peers
+            .values()
+            .filter(|peer| !peer.is_inbound())
+            .map(|peer| peer.addr);
+        let dialled = self.dials.values().map(|(addr, _)| *addr);
+        let groups: BTreeSet<NetGroup> = outbound.chain(dialled).filter_map(|addr| group(addr.ip())).collect();
+        let wanted = services::NETWORK | services::WITNESS;
+        let Node { book, bans, rng, .. } = node;
+        book.pick_with(rng, now, |entry| {
+            entry.services & wanted == wanted
+                && !taken.contains(&entry.addr)
+                && group(entry.addr.ip()).is_none_or(|group| !groups.contains(&group))
+                && !bans.refuses(entry.addr.ip(), unix)
+        })
+    }
+
+    /// A dial came to nothing.
+    pub(crate) fn failed(&mut self, node: &Node, token: DialToken) {
+        let Some((addr, kind)) = self.dials.remove(&token) else {
+            return;
+        };
+        if kind == Kind::Manual {
+            self.lost(node, addr, None);
+        }
+    }
+
+    fn lost(&mut self, node: &Node, addr: SocketAddr, wait: Option<Duration>) {
+        let Some(kept) = self.kept.get_mut(&addr) else { return };
+        kept.dialling = false;
+        kept.link = None;
+        if kept.keep == Keep::Once {
+            self.kept.remove(&addr);
+            return;
+        }
+        kept.next = node.now + wait.unwrap_or(kept.backoff);
+        kept.backoff = (kept.backoff * 2).min(MAX_BACKOFF);
+    }
+
+    /// A link stands. Enters it among the peers, or closes it when there is no room for it.
+    pub(crate) fn connected(&mut self, node: &mut Node, link: Link) -> bool {
+        let dial = link.token.and_then(|token| self.dials.remove(&token));
+        let kind = match (link.direction, dial) {
+            (Direction::Inbound, _) => Kind::Inbound,
+            (Direction::Outbound, Some((_, kind))) => kind,
+            (Direction::Outbound, None) => Kind::Automatic,
+        };
+        if let Some((addr, Kind::Manual)) = dial
+            && let Some(kept) = self.kept.get_mut(&addr)
+        {
+            kept.dialling = false;
+            kept.link = Some(link.id);
+        }
+        let nonce = node.rng.random();
+        let mut refusal = None;
+        if kind == Kind::Inbound {
+            if node.bans.refuses(link.addr.ip(), node.now.unix_secs()) {
+                refusal = Some("the address is banned");
+            } else if !make_room(node) {
+                refusal = Some("too many connections");
+            }
+        }
+        node.peers.insert(link.id, Peer::new(link, kind, nonce, node.now));
+        if let Some(text) = refusal {
+            node.close(link.id, CloseReason::benign(text));
+        }
+        refusal.is_none()
+    }
+
+    /// A link is gone; it is no longer among the peers.
+    pub(crate) fn gone(&mut self, node: &Node, peer: &Peer, cause: &DisconnectCause) {
+        let found = self
+            .kept
+            .iter()
+            .find(|(_, kept)| kept.link == Some(peer.link))
+            .map(|(addr, _)| *addr);
+        let Some(addr) = found else { return };
+        if node.now.since(peer.connected_at) >= GOOD_LINK
+            && let Some(kept) = self.kept.get_mut(&addr)
+        {
+            kept.backoff = MIN_BACKOFF;
+        }
+        let fault = matches!(cause, DisconnectCause::Ours(reason) if reason.fault);
+        self.lost(node, addr, fault.then_some(FAULT_BACKOFF));
+    }
+}
+
+/// The network group for the sake of diversity; addresses of this machine and private ones have none.
+fn group(ip: IpAddr) -> Option<NetGroup> {
+    dunlin_peer::is_public(ip).then(|| NetGroup::of(ip))
+}
+
+/// Whether one more inbound link fits, perhaps in the place of a worse one.
+fn make_room(node: &mut Node) -> bool {
+    let open = |peer: &&Peer| peer.is_inbound() && !peer.closing;
+    if node.peers.values().filter(open).count() < node.config.max_inbound {
+        return true;
+    }
+    let candidate = |peer: &Peer| Candidate {
+        link: peer.link,
+        group: node.salt.shorten(&NetGroup::of(peer.addr.ip()).to_bytes()),
+        min_ping: peer.ping.min,
+        last_tx: peer.tx.last,
+        last_block: peer.blocks.last_new,
+        connected_at: peer.connected_at,
+    };
+    match eviction::choose(node.peers.values().filter(open).map(candidate).collect()) {
+        Some(link) => {
+            node.close(link, CloseReason::benign("makes room for another peer"));
+            true
+        }
+        None => false,
+    }
+}

@@ -1,0 +1,134 @@
+//! Carrying out a peer's jobs: the chain's one writer, and the mempool kept in step with it.
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+
+use bitcoin::consensus::serialize;
+use bytes::Bytes;
+use dunlin_chain::{BlockError, BlockOutcome, Chain, ChainChange, ParsedBlock, StoreError, View};
+use dunlin_mempool::Pool;
+use dunlin_peer::Now;
+
+use crate::interface::{Done, Job};
+
+/// Runs jobs one after another: on the commit thread of the program, or directly in the simulator.
+pub struct Engine {
+    /// The chain.
+    pub chain: Chain,
+    /// The mempool, which everyone else reads.
+    pub pool: Arc<RwLock<Pool>>,
+}
+
+impl Engine {
+    /// An engine over a chain and the mempool that belongs to it.
+    pub fn new(chain: Chain, pool: Arc<RwLock<Pool>>) -> Self {
+        Self { chain, pool }
+    }
+
+    /// Carries out one job.
+    pub fn run(&mut self, now: Now, job: Job) -> Done {
+        let unix = now.unix_secs();
+        match job {
+            Job::AcceptHeaders { link, headers } => Done::Headers {
+                link,
+                count: headers.len(),
+                last: headers.last().map(|header| header.block_hash()),
+                result: self.chain.accept_headers(unix, &headers),
+            },
+            Job::AcceptBlock { from, ticket, block } => {
+                let result = self.accept_block(now, block.clone());
+                Done::Block {
+                    from,
+                    ticket,
+                    block,
+                    result,
+                }
+            }
+            Job::Advance => Done::Advanced {
+                result: self.advance(now),
+            },
+            Job::AcceptTx { source, tx } => {
+                let result = self.pool_mut().accept(unix, tx.clone());
+                Done::Tx { source, tx, result }
+            }
+            Job::ReadBlock { .. } => {
+                let done = read_block(&self.chain.view(), &job);
+                if let Some(Done::BlockRead {
+                    hash, result: Err(_), ..
+                }) = &done
+                {
+                    // A damaged record is fetched again from peers.
+                    if let Err(error) = self.chain.mark_lost(hash) {
+                        tracing::error!(%hash, %error, "a damaged block could not be marked");
+                    }
+                }
+                done.unwrap_or(Done::Nothing)
+            }
+        }
+    }
+
+    /// Gives the chain a block and brings the mempool in step with what happened.
+    ///
+    /// # Errors
+    /// Those of [`Chain::accept_block`]; the mempool is in step also then.
+    pub fn accept_block(&mut self, now: Now, block: Arc<ParsedBlock>) -> Result<BlockOutcome, BlockError> {
+        let outcome = self.chain.accept_block(now.unix_secs(), block)?;
+        self.follow(now, &outcome.changes);
+        Ok(outcome)
+    }
+
+    /// Goes on connecting stored blocks after an outcome with `more`.
+    ///
+    /// # Errors
+    /// Those of [`Chain::advance`].
+    pub fn advance(&mut self, now: Now) -> Result<BlockOutcome, StoreError> {
+        let outcome = self.chain.advance()?;
+        self.follow(now, &outcome.changes);
+        Ok(outcome)
+    }
+
+    fn follow(&mut self, now: Now, changes: &[ChainChange]) {
+        if changes.is_empty() {
+            return;
+        }
+        let mut pool = self.pool_mut();
+        for change in changes {
+            match change {
+                ChainChange::Connected(block, _) => pool.block_connected(block),
+                ChainChange::Disconnected(block, _) => pool.block_disconnected(block),
+            }
+        }
+        pool.after_reorg(now.unix_secs());
+    }
+
+    fn pool_mut(&self) -> RwLockWriteGuard<'_, Pool> {
+        self.pool.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Carries out a [`Job::ReadBlock`] with nothing but a view, so that reads need not wait for the commit thread;
+/// `None` for any other job.
+pub fn read_block(view: &View, job: &Job) -> Option<Done> {
+    let Job::ReadBlock { link, hash, witness } = *job else {
+        return None;
+    };
+    let result = view.block_bytes(&hash).and_then(|raw| match raw {
+        Some(raw) if !witness => strip(raw).map(Some),
+        raw => Ok(raw),
+    });
+    Some(Done::BlockRead {
+        link,
+        hash,
+        witness,
+        result,
+    })
+}
+
+/// The block without its witnesses, for a peer that does not know them.
+fn strip(raw: Bytes) -> Result<Bytes, StoreError> {
+    let mut block: bitcoin::Block = bitcoin::consensus::deserialize(&raw)
+        .map_err(|error| StoreError::corrupt(format!("a stored block does not decode: {error}")))?;
+    for input in block.txdata.iter_mut().flat_map(|tx| &mut tx.input) {
+        input.witness.clear();
+    }
+    Ok(serialize(&block).into())
+}

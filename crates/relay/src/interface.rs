@@ -1,0 +1,372 @@
+//! What the program says to the Bitcoin peer and what it hears from it.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitcoin::block::Header;
+use bitcoin::{BlockHash, Transaction, Txid, Wtxid};
+use bytes::Bytes;
+use dunlin_chain::{BlockError, BlockOutcome, HeaderReject, HeadersAccepted, ParsedBlock, StoreError};
+use dunlin_mempool::{Accepted, PoolReject};
+use dunlin_peer::{Direction, LinkId, Now};
+
+use crate::bans::{Ban, Subnet};
+
+/// The program's own number for a question; the answer's event gives it back.
+pub type Ticket = u64;
+
+/// What to do with an address given by a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddKind {
+    /// Keep a connection to it, dialling again whenever it is lost.
+    Add,
+    /// Dial it once.
+    Onetry,
+    /// Stop keeping a connection to it; an existing link stays.
+    Remove,
+}
+
+/// Which links to close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The link of this name.
+    Link(LinkId),
+    /// Every link to this address.
+    Addr(SocketAddr),
+}
+
+/// What the program asks of the peer.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Adds or removes an address to keep connected.
+    AddPeer(SocketAddr, AddKind),
+    /// Tells addresses from a DNS seed or another source that is not a peer.
+    Seed(Vec<SocketAddr>),
+    /// Closes links.
+    Disconnect(Which),
+    /// Refuses an address or a network for `seconds`, and closes its links.
+    Ban {
+        /// Whom.
+        subnet: Subnet,
+        /// For how long from now.
+        seconds: u64,
+        /// Shown in the list.
+        reason: String,
+    },
+    /// Lifts every ban that covers or lies within the network.
+    Unban(Subnet),
+    /// Asks for the list of bans.
+    Bans {
+        /// Given back in [`Event::Bans`].
+        ticket: Ticket,
+    },
+    /// A block of our own (mined here, or given through the RPC).
+    SubmitBlock {
+        /// Given back in [`Event::BlockSubmitted`].
+        ticket: Ticket,
+        /// The block.
+        block: Arc<ParsedBlock>,
+    },
+    /// A transaction of our own.
+    SubmitTx {
+        /// Given back in [`Event::TxSubmitted`].
+        ticket: Ticket,
+        /// The transaction.
+        tx: Arc<Transaction>,
+    },
+    /// Asks for the state of every peer.
+    Peers {
+        /// Given back in [`Event::Peers`].
+        ticket: Ticket,
+    },
+    /// Asks for the manually added addresses.
+    Added {
+        /// Given back in [`Event::Added`].
+        ticket: Ticket,
+    },
+    /// Asks for a copy of known addresses.
+    Addresses {
+        /// Given back in [`Event::Addresses`].
+        ticket: Ticket,
+    },
+    /// Tells the address under which others can reach us, for self advertisement.
+    LocalAddress(SocketAddr),
+}
+
+/// What the peer tells the program.
+#[derive(Debug)]
+pub enum Event {
+    /// A handshake completed.
+    PeerReady {
+        /// The link.
+        link: LinkId,
+        /// Its address.
+        addr: SocketAddr,
+        /// Who opened it.
+        direction: Direction,
+        /// The peer's software.
+        user_agent: String,
+    },
+    /// A link is gone.
+    PeerGone {
+        /// The link.
+        link: LinkId,
+        /// Its address.
+        addr: SocketAddr,
+        /// Why, in words.
+        cause: String,
+    },
+    /// A peer broke the protocol or sent something invalid; its link is being closed.
+    Misbehaved {
+        /// The link.
+        link: LinkId,
+        /// Its address.
+        addr: SocketAddr,
+        /// The named reason, such as `bad-txnmrklroot`.
+        reason: String,
+        /// Whether its address is refused for a while.
+        discouraged: bool,
+    },
+    /// The active chain has another tip.
+    TipChanged {
+        /// The new tip.
+        hash: BlockHash,
+        /// Its height.
+        height: u32,
+        /// Blocks that left the active chain.
+        disconnected: usize,
+        /// Blocks that joined it.
+        connected: usize,
+        /// Who gave the block that moved the tip; `None` for our own.
+        from: Option<LinkId>,
+    },
+    /// A transaction entered the mempool.
+    TxAccepted {
+        /// Its identifier.
+        txid: Txid,
+        /// Its identifier with witness.
+        wtxid: Wtxid,
+        /// Who gave it; `None` for our own.
+        from: Option<LinkId>,
+    },
+    /// A transaction of a peer was not accepted.
+    TxRejected {
+        /// Its identifier.
+        txid: Txid,
+        /// Core's reject string.
+        reason: Cow<'static, str>,
+        /// Who gave it.
+        from: LinkId,
+    },
+    /// Answer to [`Command::SubmitBlock`].
+    BlockSubmitted {
+        /// The question's ticket.
+        ticket: Ticket,
+        /// Whether the block was new, or why it was refused.
+        result: Result<bool, BlockError>,
+    },
+    /// Answer to [`Command::SubmitTx`].
+    TxSubmitted {
+        /// The question's ticket.
+        ticket: Ticket,
+        /// What the mempool says.
+        result: Result<Accepted, PoolReject>,
+    },
+    /// Answer to [`Command::Peers`].
+    Peers {
+        /// The question's ticket.
+        ticket: Ticket,
+        /// One entry for each link, in order of their age.
+        peers: Vec<PeerInfo>,
+    },
+    /// Answer to [`Command::Added`].
+    Added {
+        /// The question's ticket.
+        ticket: Ticket,
+        /// Each address and whether it is connected.
+        peers: Vec<(SocketAddr, bool)>,
+    },
+    /// Answer to [`Command::Bans`].
+    Bans {
+        /// The question's ticket.
+        ticket: Ticket,
+        /// What is refused and until when.
+        bans: Vec<Ban>,
+    },
+    /// Answer to [`Command::Addresses`].
+    Addresses {
+        /// The question's ticket.
+        ticket: Ticket,
+        /// A copy of the book, for example to save it.
+        book: Box<dunlin_peer::AddressBook>,
+    },
+    /// Our own disk failed while storing a block; the node cannot go on.
+    StoreFailed {
+        /// What happened.
+        error: String,
+    },
+}
+
+/// Why a transaction is being judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TxSource {
+    /// A peer sent it.
+    Peer(LinkId),
+    /// The program submitted it.
+    Own(Ticket),
+}
+
+/// Slow work, run in order by an [`Engine`](crate::Engine); reads may run elsewhere, see
+/// [`read_block`](crate::read_block).
+#[derive(Debug)]
+pub enum Job {
+    /// Validate headers, each the parent of the next.
+    AcceptHeaders {
+        /// Who sent them.
+        link: LinkId,
+        /// The headers.
+        headers: Vec<Header>,
+    },
+    /// Validate, store and connect a block.
+    AcceptBlock {
+        /// Who sent it; `None` for our own.
+        from: Option<LinkId>,
+        /// The ticket of our own block.
+        ticket: Option<Ticket>,
+        /// The block.
+        block: Arc<ParsedBlock>,
+    },
+    /// Go on connecting stored blocks.
+    Advance,
+    /// Offer a transaction to the mempool.
+    AcceptTx {
+        /// Who sent it.
+        source: TxSource,
+        /// The transaction.
+        tx: Arc<Transaction>,
+    },
+    /// Read a block for a peer.
+    ReadBlock {
+        /// Who asked.
+        link: LinkId,
+        /// Which block.
+        hash: BlockHash,
+        /// Whether the peer wants the witnesses.
+        witness: bool,
+    },
+}
+
+/// The answer to a [`Job`].
+#[derive(Debug)]
+pub enum Done {
+    /// Answer to [`Job::AcceptHeaders`].
+    Headers {
+        /// Who sent them.
+        link: LinkId,
+        /// How many there were.
+        count: usize,
+        /// The hash of the last of them.
+        last: Option<BlockHash>,
+        /// What the chain says.
+        result: Result<HeadersAccepted, HeaderReject>,
+    },
+    /// Answer to [`Job::AcceptBlock`].
+    Block {
+        /// Who sent it.
+        from: Option<LinkId>,
+        /// The ticket of our own block.
+        ticket: Option<Ticket>,
+        /// The block.
+        block: Arc<ParsedBlock>,
+        /// What the chain says.
+        result: Result<BlockOutcome, BlockError>,
+    },
+    /// Answer to [`Job::Advance`].
+    Advanced {
+        /// What the chain says.
+        result: Result<BlockOutcome, StoreError>,
+    },
+    /// Answer to [`Job::AcceptTx`].
+    Tx {
+        /// Who sent it.
+        source: TxSource,
+        /// The transaction.
+        tx: Arc<Transaction>,
+        /// What the mempool says.
+        result: Result<Accepted, PoolReject>,
+    },
+    /// Answer to [`Job::ReadBlock`].
+    BlockRead {
+        /// Who asked.
+        link: LinkId,
+        /// Which block.
+        hash: BlockHash,
+        /// Whether the peer wants the witnesses.
+        witness: bool,
+        /// Its bytes; `None` when it is not stored.
+        result: Result<Option<Bytes>, StoreError>,
+    },
+    /// Nothing came of it.
+    Nothing,
+}
+
+/// What is known of one peer.
+#[derive(Clone, Debug)]
+pub struct PeerInfo {
+    /// The link.
+    pub link: LinkId,
+    /// The peer's address.
+    pub addr: SocketAddr,
+    /// Who opened the link.
+    pub direction: Direction,
+    /// Whether a person asked for this connection.
+    pub manual: bool,
+    /// Whether the handshake is complete.
+    pub ready: bool,
+    /// What the peer offers, see [`services`](crate::services).
+    pub services: u64,
+    /// The peer's protocol version.
+    pub version: u32,
+    /// The peer's software.
+    pub user_agent: String,
+    /// The height that the peer told in its version.
+    pub start_height: i32,
+    /// Height of the best header known to be the peer's too; -1 when none is.
+    pub synced_headers: i64,
+    /// Height of the last block in common with the peer; -1 when none is.
+    pub synced_blocks: i64,
+    /// The latest round trip.
+    pub ping: Option<Duration>,
+    /// The shortest round trip.
+    pub min_ping: Option<Duration>,
+    /// How long the unanswered ping has been under way.
+    pub ping_wait: Option<Duration>,
+    /// When the link came up.
+    pub connected_at: Now,
+    /// When a message was last received.
+    pub last_recv: Now,
+    /// When a message was last sent.
+    pub last_send: Now,
+    /// When the peer last gave a transaction that was accepted.
+    pub last_tx: Option<Now>,
+    /// When the peer last gave a block that was new.
+    pub last_block: Option<Now>,
+    /// Heights of the blocks that were asked of the peer and have not come.
+    pub inflight: Vec<u32>,
+    /// Whether the peer wants transactions.
+    pub relay_tx: bool,
+    /// The peer's fee filter, satoshi per 1000 virtual bytes.
+    pub fee_filter: i64,
+    /// The peer's clock minus ours, seconds.
+    pub time_offset: i64,
+    /// Whether addresses are exchanged with the peer.
+    pub addr_relay: bool,
+    /// Addresses taken from the peer.
+    pub addr_processed: u64,
+    /// Addresses dropped because the peer sent too many.
+    pub addr_rate_limited: u64,
+    /// Whether the peer announces and is announced transactions by wtxid (BIP 339).
+    pub wtxid_relay: bool,
+}

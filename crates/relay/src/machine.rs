@@ -1,0 +1,604 @@
+//! The Bitcoin peer: a machine that hands each input to the manager whose subject it is.
+
+use std::sync::{Arc, RwLock};
+
+use bitcoin::BlockHash;
+use bitcoin::p2p::message_blockdata::Inventory;
+use dunlin_chain::{BlockError, BlockOutcome, ChainChange, ParsedBlock, Reject, StoreError, View};
+use dunlin_mempool::Pool;
+use dunlin_peer::{AddressBook, CloseReason, DisconnectCause, Input, LinkId, Machine, Now, Outbox, Output};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::addresses::Addresses;
+use crate::bans::{Ban, BanList};
+use crate::blocks::BlockSync;
+use crate::config::Config;
+use crate::connections::Connections;
+use crate::headers::{self, HeaderSync, Learned};
+use crate::interface::{Command, Done, Event, Job, PeerInfo, Ticket, TxSource, Which};
+use crate::known::Salt;
+use crate::node::Node;
+use crate::peer::{Kind, Peer, Stage};
+use crate::serve::Server;
+use crate::tx::{self, TxId, TxRelay};
+use crate::wire::{Message, services};
+use crate::{announce, handshake, ping};
+
+/// How often peers that fell behind are looked for.
+const MAINTENANCE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// A Bitcoin peer without I/O.
+pub struct Relay {
+    node: Node,
+    connections: Connections,
+    headers: HeaderSync,
+    blocks: BlockSync,
+    server: Server,
+    txs: TxRelay,
+    addresses: Addresses,
+    next_maintenance: Now,
+    /// The initial download was not over when we last looked.
+    was_downloading: bool,
+}
+
+impl Relay {
+    /// A peer over the chain behind `view` and its mempool, knowing the addresses of `addresses`.
+    pub fn new(config: Config, view: View, pool: Arc<RwLock<Pool>>, addresses: AddressBook, now: Now) -> Self {
+        let mut rng = ChaCha8Rng::from_seed(config.seed);
+        let salt = Salt::new(rng.random(), rng.random());
+        let requests_salt = Salt::new(rng.random(), rng.random());
+        let node = Node {
+            config,
+            view,
+            pool,
+            book: addresses,
+            bans: BanList::default(),
+            rng,
+            salt,
+            out: Outbox::default(),
+            peers: Default::default(),
+            now,
+        };
+        let was_downloading = node.is_initial_download();
+        Self {
+            connections: Connections::new(&node),
+            node,
+            headers: HeaderSync::default(),
+            blocks: BlockSync::new(),
+            server: Server::default(),
+            txs: TxRelay::new(requests_salt),
+            addresses: Addresses::default(),
+            next_maintenance: now + MAINTENANCE,
+            was_downloading,
+        }
+    }
+
+    /// The bans, to be filled from a file before the start and saved after the end.
+    pub fn bans_mut(&mut self) -> &mut BanList {
+        &mut self.node.bans
+    }
+
+    /// The address book, for example to save it.
+    pub fn addresses(&self) -> &AddressBook {
+        &self.node.book
+    }
+
+    fn received(&mut self, link: LinkId, msg: Message) {
+        let node = &mut self.node;
+        let now = node.now;
+        let Some(peer) = node.peers.get_mut(&link) else { return };
+        if peer.closing {
+            return;
+        }
+        peer.last_recv = now;
+        let stage = peer.stage;
+        match msg {
+            Message::Version(version) => return handshake::on_version(node, link, &version),
+            _ if stage == Stage::AwaitVersion => return,
+            Message::Verack => {
+                if handshake::on_verack(node, link) {
+                    self.peer_ready(link);
+                }
+                return;
+            }
+            Message::WtxidRelay | Message::SendAddrV2 => return handshake::on_feature(node, link, &msg),
+            Message::SendHeaders => return peer.announce.prefers_headers = true,
+            Message::Malformed { command, reason } => {
+                return node.misbehaving(link, format!("malformed {command}: {reason}"));
+            }
+            _ if stage != Stage::Ready => return,
+            _ => {}
+        }
+        self.received_ready(link, msg);
+    }
+
+    /// Messages that mean something only once the handshake is complete.
+    fn received_ready(&mut self, link: LinkId, msg: Message) {
+        let node = &mut self.node;
+        match msg {
+            Message::Ping(nonce) => node.send(link, Message::Pong(nonce)),
+            Message::Pong(nonce) => ping::pong(node, link, nonce),
+            Message::FeeFilter(rate) => {
+                if let Some(peer) = node.ready(link)
+                    && (0..=21_000_000 * 100_000_000).contains(&rate)
+                {
+                    peer.tx.fee_filter = rate;
+                }
+            }
+            Message::GetAddr => self.addresses.on_getaddr(node, link),
+            Message::Addr(entries) | Message::AddrV2(entries) => self.addresses.on_addr(node, link, entries),
+            Message::Inv(items) => self.on_inv(link, items),
+            Message::GetData(items) => self.server.on_getdata(node, link, items),
+            Message::NotFound(items) => self.on_notfound(link, items),
+            Message::GetHeaders(locator) => self.headers.on_getheaders(node, link, &locator),
+            Message::GetBlocks(locator) => self.server.on_getblocks(node, link, &locator),
+            Message::Headers(headers) => self.headers.on_headers(node, link, headers),
+            Message::Tx { tx, .. } => self.txs.on_tx(node, link, tx),
+            Message::Block(block) => self.on_block(link, block),
+            Message::RawBlock(raw) => match ParsedBlock::parse(raw) {
+                Ok(block) => self.on_block(link, block),
+                Err(error) => node.misbehaving(link, format!("malformed block: {error}")),
+            },
+            // Serving the whole mempool is for bloom filter peers (BIP 35, BIP 111), which we do not offer.
+            Message::Mempool => {}
+            Message::Version(_)
+            | Message::Verack
+            | Message::WtxidRelay
+            | Message::SendAddrV2
+            | Message::SendHeaders
+            | Message::Malformed { .. }
+            | Message::Unknown { .. } => {}
+        }
+    }
+
+    fn peer_ready(&mut self, link: LinkId) {
+        let node = &mut self.node;
+        self.addresses.ready(node, link);
+        ping::tick(node, link);
+        let downloading = node.is_initial_download();
+        tx::feefilter::tick(node, link, downloading);
+        self.headers.start(node, self.blocks.in_flight());
+    }
+
+    fn on_inv(&mut self, link: LinkId, items: Vec<Inventory>) {
+        let node = &mut self.node;
+        let downloading = node.is_initial_download();
+        let mut unknown_block = None;
+        for item in items {
+            match item {
+                Inventory::Block(hash) | Inventory::WitnessBlock(hash) | Inventory::CompactBlock(hash) => {
+                    headers::has_block(node, link, hash);
+                    if node.view.entry(&hash).is_none() {
+                        // The last one is the highest.
+                        unknown_block = Some(hash);
+                    }
+                }
+                Inventory::Transaction(txid) | Inventory::WitnessTransaction(txid) => {
+                    self.txs.on_inv(node, link, TxId::Txid(txid), downloading);
+                }
+                Inventory::WTx(wtxid) => self.txs.on_inv(node, link, TxId::Wtxid(wtxid), downloading),
+                Inventory::Unknown { .. } | Inventory::Error => {}
+            }
+        }
+        if let Some(hash) = unknown_block {
+            self.headers.on_block_inv(node, link, hash);
+        }
+        self.blocks.pump(node, Some(link));
+    }
+
+    fn on_notfound(&mut self, link: LinkId, items: Vec<Inventory>) {
+        for item in items {
+            match item {
+                Inventory::Transaction(id) | Inventory::WitnessTransaction(id) => {
+                    self.txs.on_notfound(link, TxId::Txid(id));
+                }
+                Inventory::WTx(id) => self.txs.on_notfound(link, TxId::Wtxid(id)),
+                Inventory::Block(hash) | Inventory::WitnessBlock(hash) => {
+                    self.blocks.on_notfound(&mut self.node, link, hash);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn on_block(&mut self, link: LinkId, block: Arc<ParsedBlock>) {
+        self.blocks.on_block(&mut self.node, link, block);
+        self.blocks.pump(&mut self.node, Some(link));
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Headers {
+                link,
+                count,
+                last,
+                result,
+            } => {
+                self.node.peer_job_done(link);
+                if let Learned::Headers = self.headers.on_done(&mut self.node, link, count, last, result) {
+                    self.blocks.pump(&mut self.node, Some(link));
+                    HeaderSync::maybe_sendheaders(&mut self.node, link);
+                }
+            }
+            Done::Block {
+                from,
+                ticket,
+                block,
+                result,
+            } => self.block_done(from, ticket, &block, result),
+            Done::Advanced { result } => match result {
+                Ok(outcome) => self.follow(outcome, None),
+                Err(error) => self.store_failed(&error),
+            },
+            Done::Tx { source, tx, result } => {
+                if let TxSource::Peer(link) = source {
+                    self.node.peer_job_done(link);
+                }
+                self.txs.on_done(&mut self.node, source, &tx, &result);
+                if let TxSource::Own(ticket) = source {
+                    self.node.out.event(Event::TxSubmitted { ticket, result });
+                }
+            }
+            Done::BlockRead {
+                link,
+                hash,
+                witness,
+                result,
+            } => {
+                let raw = result.unwrap_or_else(|error| {
+                    tracing::error!(%hash, %error, "a stored block cannot be read");
+                    None
+                });
+                self.server.on_read(&mut self.node, link, hash, witness, raw);
+            }
+            Done::Nothing => {}
+        }
+    }
+
+    fn block_done(
+        &mut self,
+        from: Option<LinkId>,
+        ticket: Option<Ticket>,
+        block: &ParsedBlock,
+        result: Result<BlockOutcome, BlockError>,
+    ) {
+        let hash = block.hash;
+        if let Some(link) = from {
+            self.node.peer_job_done(link);
+        }
+        self.blocks.judged(&hash);
+        let answer = match result {
+            Ok(outcome) => {
+                let new = outcome.new;
+                if let Some(peer) = from.and_then(|link| self.node.peers.get_mut(&link))
+                    && new
+                {
+                    peer.blocks.last_new = Some(self.node.now);
+                }
+                self.blocks.stored(&self.node, hash, from);
+                self.follow(outcome, from);
+                Ok(new)
+            }
+            Err(error) => {
+                self.blocks.invalidate();
+                match &error {
+                    BlockError::Invalid(reject) => {
+                        self.rejected(from, reject);
+                        // Blocks that joined or left the chain before the broken one was found are still to be told.
+                        self.node.out.job(Job::Advance);
+                    }
+                    BlockError::MissingParent(_) => {}
+                    BlockError::Store(error) => self.store_failed(error),
+                }
+                Err(error)
+            }
+        };
+        if let Some(ticket) = ticket {
+            self.node.out.event(Event::BlockSubmitted { ticket, result: answer });
+        }
+        self.blocks.pump(&mut self.node, None);
+    }
+
+    /// The peer gave an invalid block.
+    fn rejected(&mut self, from: Option<LinkId>, reject: &Reject) {
+        if let Some(link) = from
+            && self
+                .node
+                .peers
+                .get(&link)
+                .is_some_and(|peer| headers::at_fault(peer, reject.kind))
+        {
+            self.node.misbehaving(link, reject.to_string());
+        }
+    }
+
+    fn store_failed(&mut self, error: &StoreError) {
+        self.node.out.event(Event::StoreFailed {
+            error: error.to_string(),
+        });
+    }
+
+    /// The active chain may have changed.
+    fn follow(&mut self, outcome: BlockOutcome, from: Option<LinkId>) {
+        for (hash, reject) in &outcome.rejected {
+            let source = self.blocks.source(hash);
+            self.blocks.invalidate();
+            self.rejected(source, reject);
+        }
+        if outcome.more {
+            self.node.out.job(Job::Advance);
+        }
+        let mut connected: Vec<(BlockHash, u32)> = Vec::new();
+        let mut disconnected = 0;
+        let downloading = self.node.is_initial_download();
+        for change in &outcome.changes {
+            match change {
+                ChainChange::Disconnected(block, _) => {
+                    disconnected += 1;
+                    connected.retain(|(hash, _)| *hash != block.hash);
+                }
+                ChainChange::Connected(block, height) => {
+                    connected.push((block.hash, *height));
+                    self.blocks.connected();
+                    self.blocks.source(&block.hash);
+                    if !downloading {
+                        self.txs.block_connected(&self.node, block);
+                    }
+                }
+            }
+        }
+        if outcome.changes.is_empty() {
+            return;
+        }
+        if let Some(ChainChange::Connected(block, _)) = outcome.changes.last()
+            && !downloading
+        {
+            self.server.connected(block);
+        }
+        self.txs.tip_changed(disconnected > 0);
+        announce::announce(&mut self.node, &connected);
+        let tip = self.node.view.tip();
+        self.node.out.event(Event::TipChanged {
+            hash: tip.hash,
+            height: tip.height,
+            disconnected,
+            connected: connected.len(),
+            from,
+        });
+        if self.was_downloading && !downloading {
+            self.was_downloading = false;
+            for link in self.node.ready_links() {
+                tx::feefilter::tick(&mut self.node, link, false);
+            }
+            self.headers.start(&mut self.node, self.blocks.in_flight());
+        }
+        self.blocks.pump(&mut self.node, from);
+    }
+
+    fn command(&mut self, command: Command) {
+        let node = &mut self.node;
+        let unix = node.now.unix_secs();
+        match command {
+            Command::AddPeer(addr, kind) => self.connections.add(node, addr, kind),
+            Command::Seed(addrs) => {
+                for addr in addrs {
+                    node.book.add(
+                        addr,
+                        services::NETWORK | services::WITNESS,
+                        unix.saturating_sub(3600),
+                        addr.ip(),
+                    );
+                }
+            }
+            Command::Disconnect(which) => {
+                let hit = |peer: &&Peer| match which {
+                    Which::Link(link) => peer.link == link,
+                    Which::Addr(addr) => peer.addr == addr,
+                };
+                let links: Vec<LinkId> = node.peers.values().filter(hit).map(|peer| peer.link).collect();
+                for link in links {
+                    node.close(link, CloseReason::benign("asked by the operator"));
+                }
+            }
+            Command::Ban {
+                subnet,
+                seconds,
+                reason,
+            } => {
+                let until = unix.saturating_add(seconds);
+                node.bans.add(Ban {
+                    subnet,
+                    created: unix,
+                    until,
+                    discouraged: false,
+                    reason,
+                });
+                let hit = |peer: &&Peer| subnet.contains(peer.addr.ip());
+                let links: Vec<LinkId> = node.peers.values().filter(hit).map(|peer| peer.link).collect();
+                for link in links {
+                    node.close(link, CloseReason::fault("banned by the operator"));
+                }
+            }
+            Command::Unban(subnet) => {
+                node.bans.remove(&subnet);
+            }
+            Command::Bans { ticket } => {
+                let bans = node.bans.list(unix);
+                node.out.event(Event::Bans { ticket, bans });
+            }
+            Command::SubmitBlock { ticket, block } => {
+                self.blocks.submitted(block.hash);
+                node.out.job(Job::AcceptBlock {
+                    from: None,
+                    ticket: Some(ticket),
+                    block,
+                });
+            }
+            Command::SubmitTx { ticket, tx } => {
+                node.out.job(Job::AcceptTx {
+                    source: TxSource::Own(ticket),
+                    tx,
+                });
+            }
+            Command::Peers { ticket } => {
+                let peers = node.peers.values().map(|peer| info(node, peer)).collect();
+                node.out.event(Event::Peers { ticket, peers });
+            }
+            Command::Added { ticket } => {
+                let peers = self.connections.added(node);
+                node.out.event(Event::Added { ticket, peers });
+            }
+            Command::Addresses { ticket } => {
+                let book = Box::new(node.book.clone());
+                node.out.event(Event::Addresses { ticket, book });
+            }
+            Command::LocalAddress(addr) => node.config.external = Some(addr),
+        }
+    }
+
+    fn disconnected(&mut self, link: LinkId, cause: &DisconnectCause) {
+        let Some(peer) = self.node.peers.remove(&link) else {
+            return;
+        };
+        self.blocks.disconnected(&peer);
+        self.txs.disconnected(link);
+        self.connections.gone(&self.node, &peer, cause);
+        if !peer.is_inbound() && peer.stage == Stage::Ready {
+            let now = self.node.now;
+            self.node.book.seen(peer.addr, now);
+        }
+        self.node.out.event(Event::PeerGone {
+            link,
+            addr: peer.addr,
+            cause: cause.to_string(),
+        });
+        self.headers.start(&mut self.node, self.blocks.in_flight());
+        self.blocks.pump(&mut self.node, None);
+    }
+
+    /// Does what any input may have made due.
+    fn settle(&mut self) {
+        self.connections.pump(&mut self.node);
+        self.txs.pump(&mut self.node);
+        if self.node.config.immediate {
+            for link in self.node.ready_links() {
+                self.txs.flush(&mut self.node, link);
+            }
+        }
+    }
+}
+
+impl Machine for Relay {
+    type Msg = Message;
+    type Command = Command;
+    type Event = Event;
+    type Job = Job;
+    type Done = Done;
+
+    fn handle(&mut self, now: Now, input: Input<Message, Command, Done>) {
+        self.node.now = self.node.now.max(now);
+        match input {
+            Input::DialFailed { token, .. } => self.connections.failed(&self.node, token),
+            Input::Connected(link) => {
+                if self.connections.connected(&mut self.node, link)
+                    && self
+                        .node
+                        .peers
+                        .get(&link.id)
+                        .is_some_and(|peer| peer.kind != Kind::Inbound)
+                {
+                    handshake::send_version(&mut self.node, link.id);
+                }
+            }
+            Input::Received { link, msg } => self.received(link, msg),
+            Input::Writable { link } => self.server.writable(&mut self.node, link),
+            Input::Disconnected { link, cause } => self.disconnected(link, &cause),
+            Input::Done(done) => self.done(done),
+            Input::Command(command) => self.command(command),
+        }
+        self.settle();
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        self.node.now = self.node.now.max(now);
+        let downloading = self.node.is_initial_download();
+        let links: Vec<LinkId> = self.node.peers.keys().copied().collect();
+        let maintenance = self.next_maintenance <= self.node.now;
+        for link in links {
+            let node = &mut self.node;
+            ping::tick(node, link);
+            self.headers.tick(node, link);
+            self.server.tick(node, link);
+            self.addresses.tick(node, link, downloading);
+            tx::feefilter::tick(node, link, downloading);
+            self.txs.flush(node, link);
+        }
+        if maintenance {
+            self.next_maintenance = self.node.now + MAINTENANCE;
+            self.blocks.pump(&mut self.node, None);
+        }
+        self.headers.start(&mut self.node, self.blocks.in_flight());
+        self.blocks.tick(&mut self.node);
+        self.settle();
+    }
+
+    fn poll_timeout(&self) -> Option<Now> {
+        let peers = self.node.peers.values().filter(|peer| !peer.closing).flat_map(|peer| {
+            let ready = peer.is_ready();
+            let rest = [
+                HeaderSync::next(peer),
+                peer.serve.next(),
+                peer.addrs.next(),
+                Some(tx::feefilter::next(peer)),
+                tx::announce::next(peer),
+            ];
+            std::iter::once(ping::next(peer)).chain(rest.into_iter().flatten().filter(move |_| ready))
+        });
+        let shared = [
+            self.connections.next(&self.node),
+            self.blocks.next(),
+            self.txs.next(),
+            (!self.node.peers.is_empty()).then_some(self.next_maintenance),
+        ];
+        peers.chain(shared.into_iter().flatten()).min()
+    }
+
+    fn poll(&mut self) -> Option<Output<Message, Event, Job>> {
+        self.node.out.pop()
+    }
+}
+
+fn info(node: &Node, peer: &Peer) -> PeerInfo {
+    let best = peer.headers.best;
+    let common = best.and_then(|best| node.view.fork_point(&best.hash));
+    PeerInfo {
+        link: peer.link,
+        addr: peer.addr,
+        direction: peer.direction(),
+        manual: peer.kind == Kind::Manual,
+        ready: peer.is_ready(),
+        services: peer.services,
+        version: peer.peer_version,
+        user_agent: peer.user_agent.clone(),
+        start_height: peer.start_height,
+        synced_headers: best.map_or(-1, |best| i64::from(best.height)),
+        synced_blocks: common.map_or(-1, |entry| i64::from(entry.height)),
+        ping: peer.ping.last,
+        min_ping: peer.ping.min,
+        ping_wait: peer.ping.wait(node.now),
+        connected_at: peer.connected_at,
+        last_recv: peer.last_recv,
+        last_send: peer.last_send,
+        last_tx: peer.tx.last,
+        last_block: peer.blocks.last_new,
+        inflight: peer.blocks.in_flight.values().map(|asked| asked.height).collect(),
+        relay_tx: peer.tx.wanted,
+        fee_filter: peer.tx.fee_filter,
+        time_offset: peer.time_offset,
+        addr_relay: peer.addrs.enabled,
+        addr_processed: peer.addrs.processed,
+        addr_rate_limited: peer.addrs.rate_limited,
+        wtxid_relay: peer.wtxid_relay,
+    }
+}

@@ -1,0 +1,260 @@
+//! Serving blocks and transactions: `getdata`, `getblocks`.
+//!
+//! What a peer asks for waits in its queue and is taken in batches: few reads at a time, and after each full batch we
+//! wait until the link has drained. A peer whose queue grows beyond the bound is not taking what it asks for, and is
+//! closed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitcoin::hashes::Hash;
+use bitcoin::p2p::message_blockdata::Inventory;
+use bitcoin::{BlockHash, Transaction};
+use bytes::Bytes;
+use dunlin_chain::{ParsedBlock, Status};
+use dunlin_peer::{CloseReason, LinkId, Now};
+
+use crate::interface::Job;
+use crate::node::Node;
+use crate::wire::{Locator, MAX_INV, Message};
+
+/// Block reads under way for one peer.
+const MAX_READS: usize = 4;
+/// A full batch, in bytes: above the mark beyond which a driver reports when the link has drained (1 MiB).
+const BATCH: usize = 5 * 256 * 1024;
+/// How long we wait for that report; a driver without send queues never gives it.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Blocks kept at hand for those who ask right after the announcement.
+const RECENT_BLOCKS: usize = 4;
+/// Blocks off the active chain are served this long, seconds.
+const STALE_SECS: u64 = 30 * 24 * 60 * 60;
+/// Most inventories answering one `getblocks`.
+const MAX_GETBLOCKS: usize = 500;
+
+/// What one peer asked for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ServeState {
+    queue: VecDeque<Inventory>,
+    reads: usize,
+    batch: Vec<Message>,
+    batch_bytes: usize,
+    /// The last batch was full: nothing is sent until the link has drained, or this instant.
+    draining: Option<Now>,
+    /// When this block is asked for, the peer's `getblocks` goes on.
+    continuation: Option<BlockHash>,
+}
+
+impl ServeState {
+    /// When [`Server::tick`] has something to do for this peer.
+    pub(crate) fn next(&self) -> Option<Now> {
+        self.draining
+    }
+
+    fn put(&mut self, msg: Message, bytes: usize) {
+        self.batch_bytes = self.batch_bytes.saturating_add(bytes);
+        self.batch.push(msg);
+    }
+}
+
+/// What is at hand for everyone.
+#[derive(Debug, Default)]
+pub(crate) struct Server {
+    recent: VecDeque<(BlockHash, Bytes)>,
+    /// Transactions of the newest block by both identifiers: whoever heard of them may still ask.
+    recent_txs: BTreeMap<[u8; 32], Arc<Transaction>>,
+}
+
+impl Server {
+    /// A block became the tip.
+    pub(crate) fn connected(&mut self, block: &ParsedBlock) {
+        self.recent.push_back((block.hash, block.raw.clone()));
+        if self.recent.len() > RECENT_BLOCKS {
+            self.recent.pop_front();
+        }
+        self.recent_txs.clear();
+        for ((tx, txid), wtxid) in block.block.txdata.iter().zip(&block.txids).zip(&block.wtxids) {
+            let tx = Arc::new(tx.clone());
+            self.recent_txs.insert(txid.to_byte_array(), tx.clone());
+            self.recent_txs.insert(wtxid.to_byte_array(), tx);
+        }
+    }
+
+    /// `getdata` came.
+    pub(crate) fn on_getdata(&mut self, node: &mut Node, link: LinkId, items: Vec<Inventory>) {
+        let Some(peer) = node.ready(link) else { return };
+        if peer.serve.queue.len() + items.len() > 2 * MAX_INV {
+            return node.close(link, CloseReason::fault("asks faster than it takes"));
+        }
+        peer.serve.queue.extend(items);
+        self.pump(node, link);
+    }
+
+    /// Answers what the peer's queue and link allow.
+    pub(crate) fn pump(&mut self, node: &mut Node, link: LinkId) {
+        let mut missing = Vec::new();
+        while let Some(peer) = node.ready(link) {
+            let serve = &mut peer.serve;
+            if serve.draining.is_some() || serve.reads >= MAX_READS || serve.batch_bytes >= BATCH {
+                break;
+            }
+            let Some(item) = serve.queue.pop_front() else { break };
+            let served = match item {
+                Inventory::Transaction(txid) => self.serve_tx(node, link, txid.to_byte_array(), false),
+                Inventory::WitnessTransaction(txid) => self.serve_tx(node, link, txid.to_byte_array(), true),
+                Inventory::WTx(wtxid) => self.serve_tx(node, link, wtxid.to_byte_array(), true),
+                Inventory::Block(hash) => self.serve_block(node, link, hash, false),
+                // The whole block is a legal answer to a request for a compact one (BIP 152).
+                Inventory::WitnessBlock(hash) | Inventory::CompactBlock(hash) => {
+                    self.serve_block(node, link, hash, true)
+                }
+                Inventory::Unknown { .. } | Inventory::Error => true,
+            };
+            if !served {
+                missing.push(item);
+            }
+        }
+        if !missing.is_empty() {
+            node.send(link, Message::NotFound(missing));
+        }
+        self.flush(node, link);
+    }
+
+    /// Sends the batch when it is full or when nothing more will join it.
+    fn flush(&mut self, node: &mut Node, link: LinkId) {
+        let now = node.now;
+        let Some(peer) = node.ready(link) else { return };
+        let serve = &mut peer.serve;
+        let full = serve.batch_bytes >= BATCH;
+        let waits = serve.reads > 0 || !serve.queue.is_empty();
+        if serve.draining.is_some() || serve.batch.is_empty() || (waits && !full) {
+            return;
+        }
+        if full {
+            serve.draining = Some(now + DRAIN_TIMEOUT);
+        }
+        serve.batch_bytes = 0;
+        for msg in std::mem::take(&mut serve.batch) {
+            node.send(link, msg);
+        }
+    }
+
+    fn serve_tx(&self, node: &mut Node, link: LinkId, id: [u8; 32], witness: bool) -> bool {
+        let Some(peer) = node.peers.get(&link) else { return true };
+        let tx = {
+            let pool = node.pool();
+            pool.get(&bitcoin::Txid::from_byte_array(id))
+                .or_else(|| pool.get_by_wtxid(&bitcoin::Wtxid::from_byte_array(id)))
+                // What was not announced to the peer yet is not there for it: asking must not tell when it came.
+                .filter(|tx| !peer.tx.unannounced(&tx.compute_wtxid()))
+        };
+        let Some(tx) = tx.or_else(|| self.recent_txs.get(&id).cloned()) else {
+            return false;
+        };
+        if let Some(peer) = node.ready(link) {
+            let bytes = tx.total_size();
+            peer.serve.put(Message::Tx { tx, witness }, bytes);
+        }
+        true
+    }
+
+    fn serve_block(&mut self, node: &mut Node, link: LinkId, hash: BlockHash, witness: bool) -> bool {
+        let Some(entry) = node.view.entry(&hash) else {
+            return false;
+        };
+        let best = node.view.best_header().header.time;
+        let fresh = u64::from(best.saturating_sub(entry.header.time)) < STALE_SECS;
+        let allowed = node.view.contains_in_active(&hash) || (entry.status == Status::Valid && fresh);
+        if !entry.have_data || !allowed {
+            return false;
+        }
+        let recent = self
+            .recent
+            .iter()
+            .find(|(recent, _)| witness && *recent == hash)
+            .map(|(_, raw)| raw.clone());
+        match recent {
+            Some(raw) => self.put_block(node, link, hash, raw),
+            None => {
+                if let Some(peer) = node.ready(link) {
+                    peer.serve.reads += 1;
+                    node.out.job(Job::ReadBlock { link, hash, witness });
+                }
+            }
+        }
+        true
+    }
+
+    fn put_block(&mut self, node: &mut Node, link: LinkId, hash: BlockHash, raw: Bytes) {
+        let tip = node.view.tip().hash;
+        let Some(peer) = node.ready(link) else { return };
+        let bytes = raw.len();
+        peer.serve.put(Message::RawBlock(raw), bytes);
+        if peer.serve.continuation == Some(hash) {
+            peer.serve.continuation = None;
+            peer.serve.put(Message::Inv(vec![Inventory::Block(tip)]), 0);
+        }
+    }
+
+    /// A read is done; `None` when the block cannot be had.
+    pub(crate) fn on_read(
+        &mut self,
+        node: &mut Node,
+        link: LinkId,
+        hash: BlockHash,
+        witness: bool,
+        raw: Option<Bytes>,
+    ) {
+        let Some(peer) = node.ready(link) else { return };
+        peer.serve.reads = peer.serve.reads.saturating_sub(1);
+        match raw {
+            Some(raw) => self.put_block(node, link, hash, raw),
+            None => {
+                let item = if witness {
+                    Inventory::WitnessBlock(hash)
+                } else {
+                    Inventory::Block(hash)
+                };
+                node.send(link, Message::NotFound(vec![item]));
+            }
+        }
+        self.pump(node, link);
+    }
+
+    /// The link has drained.
+    pub(crate) fn writable(&mut self, node: &mut Node, link: LinkId) {
+        if let Some(peer) = node.ready(link) {
+            peer.serve.draining = None;
+            self.pump(node, link);
+        }
+    }
+
+    /// Goes on when the driver does not tell that the link has drained.
+    pub(crate) fn tick(&mut self, node: &mut Node, link: LinkId) {
+        let now = node.now;
+        if node
+            .ready(link)
+            .is_some_and(|peer| peer.serve.draining.is_some_and(|at| at <= now))
+        {
+            self.writable(node, link);
+        }
+    }
+
+    /// `getblocks`: the inventories of the blocks that follow.
+    pub(crate) fn on_getblocks(&mut self, node: &mut Node, link: LinkId, locator: &Locator) {
+        let headers = node.view.headers_after(&locator.hashes, locator.stop, MAX_GETBLOCKS);
+        let hashes: Vec<BlockHash> = headers.iter().map(|header| header.block_hash()).collect();
+        let Some(peer) = node.ready(link) else { return };
+        if hashes.len() == MAX_GETBLOCKS {
+            peer.serve.continuation = hashes.last().copied();
+        }
+        let items: Vec<Inventory> = hashes
+            .into_iter()
+            .filter(|hash| *hash != locator.stop)
+            .map(Inventory::Block)
+            .collect();
+        if !items.is_empty() {
+            node.send(link, Message::Inv(items));
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The wire: the v1 envelope, the messages and their bounds.
+
+mod address;
+pub(crate) mod codec;
+pub(crate) mod message;
+mod payload;
+pub(crate) mod version;
+
+pub use address::{Host, PeerAddr};
+pub use codec::{Codec, HEADER_LEN, MAX_PAYLOAD};
+pub use message::{Locator, MAX_ADDR, MAX_HEADERS, MAX_INV, MAX_LOCATOR, Message};
+pub use payload::Malformed;
+pub use version::{MAX_USER_AGENT, MIN_PEER_VERSION, PROTOCOL_VERSION, Version, services};
