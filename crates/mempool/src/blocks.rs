@@ -1,0 +1,133 @@
+//! Following the chain: confirmed transactions and those that they rule out leave; the transactions of disconnected
+//! blocks come back.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use bitcoin::Transaction;
+use dunlin_chain::rules::{COINBASE_MATURITY, is_final};
+use dunlin_chain::{Coin, Entry as Block, ParsedBlock};
+
+use crate::accept::Origin;
+use crate::entry::{Entry, Id};
+use crate::{Pool, Ratio};
+
+/// Most bytes of transactions of disconnected blocks that are kept to be given back.
+const MAX_RETURNED_BYTES: u64 = 20_000_000;
+
+impl Pool {
+    /// A block joined the chain.
+    pub fn block_connected(&mut self, block: &ParsedBlock) {
+        let confirmed: BTreeSet<Id> = block.txids.iter().filter_map(|txid| self.id(txid)).collect();
+        self.remove(&confirmed);
+        // Whatever still spends one of the block's inputs is another transaction.
+        let spent = block.block.txdata.iter().flat_map(|tx| &tx.input);
+        let conflicts: BTreeSet<Id> = spent
+            .filter_map(|input| self.spender_id(&input.previous_output))
+            .collect();
+        self.remove_with_descendants(conflicts);
+        if !self.returned.is_empty() {
+            let confirmed: HashSet<_> = block.txids.iter().collect();
+            self.returned.retain(|tx| !confirmed.contains(&tx.compute_txid()));
+            self.returned_bytes = self.returned.iter().map(|tx| tx.total_size() as u64).sum();
+        }
+        let (now, usage, room) = (self.clock, self.usage(), self.config.max_bytes);
+        self.floor.settle(now, usage, room);
+        self.floor.block(now);
+    }
+
+    /// The block at the tip left the chain. Its transactions wait for [`Pool::after_reorg`].
+    pub fn block_disconnected(&mut self, block: &ParsedBlock) {
+        self.reorganised = true;
+        for tx in block.block.txdata.iter().rev() {
+            self.returned_bytes += tx.total_size() as u64;
+            self.returned.push_front(Arc::new(tx.clone()));
+        }
+        // Blocks leave from the tip downwards, so those at the back have waited longest and build on the others.
+        while self.returned_bytes > MAX_RETURNED_BYTES {
+            let Some(tx) = self.returned.pop_back() else { break };
+            self.returned_bytes -= tx.total_size() as u64;
+            self.remove_spenders(&tx);
+        }
+    }
+
+    /// To be called when a change of the chain is complete, at `now` in Unix seconds: gives the transactions of
+    /// disconnected blocks back, forgets what can no longer be in the next block, and keeps to the limits.
+    pub fn after_reorg(&mut self, now: u64) {
+        self.clock = self.clock.max(now);
+        if !std::mem::take(&mut self.reorganised) {
+            return;
+        }
+        self.returned_bytes = 0;
+        for tx in std::mem::take(&mut self.returned) {
+            if tx.is_coinbase() || self.admit(now, Arc::clone(&tx), Origin::Returned).is_err() {
+                let here = self.id(&tx.compute_txid()).is_some();
+                // The pool may have it already, as when it came back with another witness.
+                if !here {
+                    self.remove_spenders(&tx);
+                }
+            }
+        }
+        let tip = self.view.tip();
+        let stale: Vec<Id> = self
+            .entries
+            .iter()
+            .filter(|(_, e)| self.is_stale(e, &tip))
+            .map(|(id, _)| *id)
+            .collect();
+        self.remove_with_descendants(stale);
+        self.limit(now);
+    }
+
+    /// Removes what spends a transaction that is neither here nor in the chain.
+    fn remove_spenders(&mut self, tx: &Transaction) {
+        let spenders = self.spenders_of(tx.compute_txid(), tx.output.len());
+        self.remove_with_descendants(spenders);
+    }
+
+    /// Can this transaction no longer be in the block after `tip`?
+    fn is_stale(&self, entry: &Entry, tip: &Block) -> bool {
+        let height = tip.height.saturating_add(1);
+        if !is_final(&entry.tx, height, tip.median_time_past) {
+            return true;
+        }
+        let locked = entry.tx.version.0 as u32 >= 2
+            && entry
+                .tx
+                .input
+                .iter()
+                .any(|input| input.sequence.is_relative_lock_time());
+        if !locked && !entry.spends_coinbase {
+            return false;
+        }
+        let coins: Result<Option<Vec<Coin>>, _> = entry
+            .tx
+            .input
+            .iter()
+            .map(|input| self.coin(&input.previous_output, tip))
+            .collect();
+        // A disk that fails says nothing against the transaction; the next block is checked again anyway.
+        let Ok(coins) = coins else { return false };
+        let Some(coins) = coins else { return true };
+        let immature = |coin: &Coin| coin.coinbase && height.saturating_sub(coin.height) < COINBASE_MATURITY;
+        coins.iter().any(immature) || !self.locks(&entry.tx, &coins, tip).open_at(height, tip.median_time_past)
+    }
+
+    /// A transaction that comes back may have children here already. If all of them together with its parents would
+    /// make a cluster beyond the limits, the children that pay worst go.
+    pub(crate) fn make_room_for_children(&mut self, entry: &Entry) {
+        let rate = |pool: &Self, id: Id| pool.entries.get(&id).map(Entry::ratio).unwrap_or_default();
+        loop {
+            let children = self.spenders_of(entry.txid, entry.tx.output.len());
+            let related = self.parents_of(&entry.tx).into_iter().chain(children.iter().copied());
+            if self.graph.fits(entry.ratio().weight, related, self.cluster_limits()) {
+                return;
+            }
+            let worst = children
+                .into_iter()
+                .min_by(|a, b| Ratio::cmp_rate(&rate(self, *a), &rate(self, *b)));
+            let Some(worst) = worst else { return };
+            self.remove_with_descendants([worst]);
+        }
+    }
+}
