@@ -40,7 +40,7 @@ impl Base {
         let tip = tree.node(tree.tip());
         let height = tip.height.saturating_add(1);
         let mut time = tip.median_time_past.saturating_add(1);
-        if height % view.params().retarget_interval() == 0 {
+        if height.is_multiple_of(view.params().retarget_interval()) {
             time = time.max(tip.header.time.saturating_sub(MAX_TIMEWARP));
         }
         let time = time.max(u32::try_from(now_unix).unwrap_or(u32::MAX));

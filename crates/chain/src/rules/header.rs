@@ -81,7 +81,7 @@ pub fn contextual_check_header<C: HeaderChain + ?Sized>(
             ),
         ));
     }
-    if params.enforce_bip94 && height % params.retarget_interval() == 0 {
+    if params.enforce_bip94 && height.is_multiple_of(params.retarget_interval()) {
         let previous = chain.header_at(chain.height()).time;
         if i64::from(header.time) < i64::from(previous) - i64::from(MAX_TIMEWARP) {
             return Err(Reject::header(
@@ -117,7 +117,7 @@ pub fn next_work_required<C: HeaderChain + ?Sized>(params: &Params, chain: &C, t
     let last = chain.header_at(height);
     let easiest = params.pow_limit.to_compact_lossy();
 
-    if height.saturating_add(1) % interval != 0 {
+    if !height.saturating_add(1).is_multiple_of(interval) {
         if !params.allow_min_difficulty_blocks {
             return last.bits;
         }
@@ -129,7 +129,7 @@ pub fn next_work_required<C: HeaderChain + ?Sized>(params: &Params, chain: &C, t
         // most to the start of the period.
         let mut at = height;
         for header in chain.back() {
-            if at % interval == 0 || header.bits != easiest {
+            if at.is_multiple_of(interval) || header.bits != easiest {
                 return header.bits;
             }
             at = at.saturating_sub(1);
@@ -159,7 +159,7 @@ pub fn permitted_difficulty_transition(params: &Params, height: u32, old: Compac
     if params.allow_min_difficulty_blocks {
         return true;
     }
-    if height % params.retarget_interval() != 0 {
+    if !height.is_multiple_of(params.retarget_interval()) {
         return old == new;
     }
     let span = params.target_timespan;
