@@ -80,12 +80,12 @@ impl BitcoinPeer {
         Ok(BitcoinPeer { address, shared })
     }
 
-    /// Dials `to` and offers `blocks` to it, as [`BitcoinPeer::listen`] does.
+    /// Dials `to` from `ip` and offers `blocks` to it, as [`BitcoinPeer::listen`] does.
     ///
     /// # Errors
     /// When nobody listens there.
-    pub fn dial(to: SocketAddr, blocks: Vec<Block>, height: u32) -> Result<Self> {
-        let stream = TcpStream::connect(to).with_context(|| format!("cannot reach {to}"))?;
+    pub fn dial(ip: Ipv4Addr, to: SocketAddr, blocks: Vec<Block>, height: u32) -> Result<Self> {
+        let stream = connect_from(ip, to).with_context(|| format!("cannot reach {to} from {ip}"))?;
         let address = stream.local_addr()?;
         let shared = shared(blocks, height)?;
         let state = shared.clone();
@@ -113,6 +113,20 @@ impl Drop for BitcoinPeer {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
+}
+
+/// Connects from a local address of our choice, which the standard library cannot.
+fn connect_from(ip: Ipv4Addr, to: SocketAddr) -> Result<TcpStream> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+    let family = if to.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    bind(&socket, &SocketAddr::from((ip, 0)))?;
+    connect(&socket, &to)?;
+    Ok(TcpStream::from(socket))
 }
 
 fn shared(blocks: Vec<Block>, height: u32) -> Result<Arc<Shared>> {
@@ -245,12 +259,29 @@ mod tests {
         let good = plan.mine();
         let bad = BlockPlan::new(good.block_hash(), 103, good.header.time + 1, &miner).mine_with_wrong_merkle_root();
 
-        let peer = BitcoinPeer::dial(core.p2p(), vec![good.clone(), bad], 103).unwrap();
+        let from = Ipv4Addr::new(127, 0, 0, 5);
+        let peer = BitcoinPeer::dial(from, core.p2p(), vec![good.clone(), bad], 103).unwrap();
+        assert_eq!(peer.address().ip(), from);
         wait_until("Core takes the good block", LIMIT, || {
             core.best_hash().unwrap() == good.block_hash().to_string()
         })
         .unwrap();
         wait_until("Core hangs up", LIMIT, || peer.seen().closed == 1).unwrap();
         assert!(core.debug_log().contains("bad-txnmrklroot"));
+    }
+
+    #[test]
+    fn core_dials_and_takes_a_block_made_by_hand() {
+        let core = Bitcoind::start(Options::default()).unwrap();
+        let miner = Holder::new(1);
+        core.generate(3, &miner.address()).unwrap();
+        let block = core.plan(&miner).unwrap().mine();
+        let peer = BitcoinPeer::listen(Ipv4Addr::LOCALHOST, vec![block.clone()], 4).unwrap();
+        core.add_peer(peer.address()).unwrap();
+        wait_until("Core takes the block", LIMIT, || {
+            core.best_hash().unwrap() == block.block_hash().to_string()
+        })
+        .unwrap();
+        assert_eq!(peer.seen().served, [block.block_hash()]);
     }
 }
