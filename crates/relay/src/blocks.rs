@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bitcoin::BlockHash;
 use bitcoin::p2p::message_blockdata::Inventory;
+use bitcoin::{BlockHash, Work};
 use dunlin_chain::ParsedBlock;
 use dunlin_peer::{CloseReason, LinkId, Now};
 
@@ -79,6 +79,17 @@ pub(crate) struct BlockSync {
     next_check: Option<Now>,
 }
 
+/// What is the same for all peers while one after the other is asked.
+struct Round {
+    /// The work of our tip.
+    tip: Work,
+    downloading: bool,
+    /// Inbound peers are asked too.
+    anyone: bool,
+    /// The last height of the window.
+    end: u32,
+}
+
 impl BlockSync {
     pub(crate) fn new() -> Self {
         Self {
@@ -137,14 +148,19 @@ impl BlockSync {
             self.next_check = None;
             return;
         }
-        let downloading = node.is_initial_download();
         let mut links = node.ready_links();
         if let Some(first) = first {
             links.retain(|link| *link != first);
             links.insert(0, first);
         }
+        let round = Round {
+            tip: node.view.tip().chain_work,
+            downloading: node.is_initial_download(),
+            anyone: HeaderSync::fetch_from_anyone(node, self.in_flight()),
+            end: self.window_end(),
+        };
         for link in links {
-            self.ask_peer(node, link, downloading, first == Some(link));
+            self.ask_peer(node, link, &round);
         }
         if self.asked.is_empty() {
             self.next_check = None;
@@ -153,7 +169,7 @@ impl BlockSync {
         }
     }
 
-    fn ask_peer(&mut self, node: &mut Node, link: LinkId, downloading: bool, learned: bool) {
+    fn ask_peer(&mut self, node: &mut Node, link: LinkId, round: &Round) {
         crate::headers::resolve(node, link);
         let Some(peer) = node
             .peers
@@ -162,13 +178,13 @@ impl BlockSync {
         else {
             return;
         };
-        let room = MAX_IN_FLIGHT.saturating_sub(peer.blocks.in_flight.len());
         let Some(best) = peer.headers.best else { return };
-        if room == 0 || (self.plan.is_empty() && !learned) || best.work < node.view.params().minimum_chain_work {
+        let room = MAX_IN_FLIGHT.saturating_sub(peer.blocks.in_flight.len());
+        let better = best.work > round.tip;
+        if room == 0 || (self.plan.is_empty() && !better) || best.work < node.view.params().minimum_chain_work {
             return;
         }
-        let fetch = HeaderSync::may_fetch_from(node, peer, self.in_flight());
-        if downloading && (!fetch || peer.is_limited()) {
+        if round.downloading && (!HeaderSync::may_fetch_from(peer, round.anyone) || peer.is_limited()) {
             return;
         }
         let lowest = if peer.is_limited() {
@@ -178,14 +194,13 @@ impl BlockSync {
         };
         let idle = peer.blocks.in_flight.is_empty();
         let reach = self.reach(node, link);
-        let end = self.window_end();
         let mut wanted: Vec<(u32, BlockHash)> = Vec::new();
         let mut beyond = false;
         for (&height, &hash) in &self.plan {
             if height > reach || wanted.len() == room {
                 break;
             }
-            if height > end {
+            if height > round.end {
                 beyond = wanted.is_empty();
                 break;
             }
@@ -193,13 +208,13 @@ impl BlockSync {
                 wanted.push((height, hash));
             }
         }
-        if wanted.is_empty() && idle && (learned || self.plan.is_empty()) && reach < best.height {
+        if beyond && idle {
+            return self.blame_staller(node, link);
+        }
+        if wanted.is_empty() && idle && better && reach < best.height {
             wanted = self.branch(node, best.hash, room);
         }
         if wanted.is_empty() {
-            if beyond && idle {
-                self.blame_staller(node, link);
-            }
             return;
         }
         for (height, hash) in &wanted {

@@ -95,6 +95,7 @@ pub(crate) fn on_verack(node: &mut Node, link: LinkId) -> bool {
     let (addr, direction, user_agent) = (peer.addr, peer.direction(), peer.user_agent.clone());
     if !peer.is_inbound() {
         node.book.connected(addr, now);
+        node.book.set_services(addr, peer.services);
     }
     node.out.event(Event::PeerReady {
         link,

@@ -141,13 +141,15 @@ fn raise(peer: &mut Peer, entry: &Entry) {
 
 impl HeaderSync {
     /// Whether headers and blocks may be fetched from this peer during the initial download: from outbound peers, or
-    /// from whoever is there when no outbound peer gives any.
-    pub(crate) fn may_fetch_from(node: &Node, peer: &Peer, blocks_in_flight: bool) -> bool {
-        if !peer.serves_blocks() {
-            return false;
-        }
+    /// from `anyone`.
+    pub(crate) fn may_fetch_from(peer: &Peer, anyone: bool) -> bool {
+        peer.serves_blocks() && (anyone || !peer.is_inbound())
+    }
+
+    /// Whether inbound peers are asked too: when no outbound peer is there or none is giving us blocks.
+    pub(crate) fn fetch_from_anyone(node: &Node, blocks_in_flight: bool) -> bool {
         let preferred = |peer: &Peer| !peer.is_inbound() && peer.serves_blocks() && peer.is_ready();
-        preferred(peer) || !blocks_in_flight || !node.peers.values().any(preferred)
+        !blocks_in_flight || !node.peers.values().any(preferred)
     }
 
     /// Asks peers for their headers where it is their turn.
@@ -158,6 +160,7 @@ impl HeaderSync {
         }
         let best = node.view.best_header();
         let recent = u64::from(best.header.time) + RECENT_SECS > node.now.unix_secs();
+        let anyone = Self::fetch_from_anyone(node, blocks_in_flight);
         let now = node.now;
         let mut syncing = node
             .peers
@@ -181,7 +184,7 @@ impl HeaderSync {
             let fit = node
                 .peers
                 .get(&link)
-                .is_some_and(|peer| Self::may_fetch_from(node, peer, blocks_in_flight));
+                .is_some_and(|peer| Self::may_fetch_from(peer, anyone));
             if (recent || (!syncing && fit)) && ask(node, link, Some(from)) {
                 syncing = true;
                 if let Some(peer) = node.peers.get_mut(&link) {
@@ -365,6 +368,7 @@ impl HeaderSync {
         let Some(peer) = node.ready(link) else { return };
         let headers = &mut peer.headers;
         if peer.kind != Kind::Automatic || headers.protected || !headers.started {
+            headers.behind = None;
             return;
         }
         let best = headers.best.map(|best| best.work);

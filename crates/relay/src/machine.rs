@@ -164,10 +164,11 @@ impl Relay {
     fn on_inv(&mut self, link: LinkId, items: Vec<Inventory>) {
         let node = &mut self.node;
         let downloading = node.is_initial_download();
-        let mut unknown_block = None;
+        let (mut unknown_block, mut blocks) = (None, false);
         for item in items {
             match item {
                 Inventory::Block(hash) | Inventory::WitnessBlock(hash) | Inventory::CompactBlock(hash) => {
+                    blocks = true;
                     headers::has_block(node, link, hash);
                     if node.view.entry(&hash).is_none() {
                         // The last one is the highest.
@@ -184,7 +185,9 @@ impl Relay {
         if let Some(hash) = unknown_block {
             self.headers.on_block_inv(node, link, hash);
         }
-        self.blocks.pump(node, Some(link));
+        if blocks {
+            self.blocks.pump(node, Some(link));
+        }
     }
 
     fn on_notfound(&mut self, link: LinkId, items: Vec<Inventory>) {

@@ -28,7 +28,12 @@ pub(crate) fn tick(node: &mut Node, link: LinkId, downloading: bool) {
     let now = node.now;
     let Some(peer) = node.ready(link) else { return };
     let leaving = !downloading && peer.tx.fee_sent == EVERYTHING;
-    if peer.version < FEEFILTER_VERSION || (peer.tx.next_fee > now && !leaving) {
+    if peer.version < FEEFILTER_VERSION {
+        // Never.
+        peer.tx.next_fee = Now::from_micros(u64::MAX);
+        return;
+    }
+    if peer.tx.next_fee > now && !leaving {
         return;
     }
     let (floor, least) = {
