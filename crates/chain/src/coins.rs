@@ -62,7 +62,7 @@ struct Slot {
 /// A keyed hash for outpoints. Transaction ids are hashes already; the secret key keeps a peer from choosing ids that
 /// collide.
 #[derive(Clone, Debug)]
-struct Keyed(u64, u64);
+pub(crate) struct Keyed(u64, u64);
 
 impl Default for Keyed {
     fn default() -> Self {
@@ -83,7 +83,7 @@ impl BuildHasher for Keyed {
 }
 
 #[derive(Debug)]
-struct Folded {
+pub(crate) struct Folded {
     state: u64,
     key: u64,
 }

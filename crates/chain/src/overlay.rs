@@ -10,21 +10,21 @@ use bitcoin::OutPoint;
 use dunlin_store::StoreError;
 
 use crate::coin::is_spendable;
-use crate::coins::{Change, Coins};
+use crate::coins::{Change, Coins, Keyed};
 use crate::rules::bip30;
 use crate::undo::BlockUndo;
 use crate::{Coin, ParsedBlock};
 
 pub(crate) struct Overlay<'a> {
     base: &'a Coins,
-    changes: HashMap<OutPoint, Change>,
+    changes: HashMap<OutPoint, Change, Keyed>,
 }
 
 impl<'a> Overlay<'a> {
     pub(crate) fn new(base: &'a Coins) -> Self {
         Self {
             base,
-            changes: HashMap::new(),
+            changes: HashMap::default(),
         }
     }
 

@@ -189,7 +189,8 @@ impl Tree {
 
     /// The last node that the active chain and the way to `id` have in common.
     pub(crate) fn fork_point(&self, id: NodeId) -> NodeId {
-        let mut at = id;
+        // Above the tip nothing is active: the walk begins at its height.
+        let mut at = self.ancestor(id, self.node(self.tip()).height);
         while !self.is_active(at) {
             match self.parent(at) {
                 Some(parent) => at = parent,
