@@ -1,0 +1,101 @@
+//! Making blocks: `generatetoaddress`.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitcoin::address::NetworkUnchecked;
+use bitcoin::{Address, Block, ScriptBuf};
+use dunlin_chain::ParsedBlock;
+use dunlin_chain::build::solve_within;
+use serde_json::Value;
+
+use super::error::{INTERNAL_ERROR, INVALID_ADDRESS_OR_KEY, RpcError};
+use super::method::{Answer, Call};
+use super::{unix_now, with_pool};
+use crate::backend::{BitcoinBackend, SubmitBlockError};
+
+/// Nonces tried in all when the caller does not say.
+const DEFAULT_MAX_TRIES: u64 = 1_000_000;
+/// Nonces tried before looking whether to stop.
+const SLICE: u32 = 100_000;
+/// How often a template is asked for before giving up.
+const TEMPLATE_ATTEMPTS: u32 = 100;
+/// The time between two such attempts.
+const TEMPLATE_PAUSE: Duration = Duration::from_millis(20);
+
+/// The script that pays to an address of this network.
+pub(crate) fn script_of_address(text: &str, network: dunlin_chain::Network) -> Option<ScriptBuf> {
+    let address = Address::<NetworkUnchecked>::from_str(text).ok()?;
+    Some(address.require_network(network.to_bitcoin()).ok()?.script_pubkey())
+}
+
+pub(crate) async fn generatetoaddress(call: Call) -> Answer {
+    let count: i32 = call.int(0)?;
+    let mut tries: u64 =
+        u64::try_from(call.int_or::<i32>(2, i32::try_from(DEFAULT_MAX_TRIES).unwrap_or(i32::MAX))?).unwrap_or(u64::MAX);
+    let bitcoin = call.bitcoin()?;
+    let network = bitcoin.view().params().network;
+    let script = script_of_address(call.str(1)?, network)
+        .ok_or_else(|| RpcError::new(INVALID_ADDRESS_OR_KEY, "Error: Invalid address"))?;
+    let mut hashes: Vec<Value> = Vec::new();
+    while hashes.len() < usize::try_from(count).unwrap_or(0) && !call.shared.node.stop.is_triggered() {
+        let (block, left) = mine(&call, Arc::clone(&bitcoin), script.clone(), tries).await?;
+        tries = left;
+        let Some(block) = block else { break };
+        let hash = block.hash;
+        match bitcoin.submit_block(block).await {
+            Ok(_) => hashes.push(hash.to_string().into()),
+            Err(SubmitBlockError::Backend(error)) => return Err(error.into()),
+            Err(SubmitBlockError::Block(error)) => {
+                return Err(RpcError::new(
+                    INTERNAL_ERROR,
+                    format!("ProcessNewBlock, block not accepted: {error}"),
+                ));
+            }
+        }
+    }
+    Ok(hashes.into())
+}
+
+/// An unsolved block. The pool may be a moment behind a chain that just moved.
+fn template(bitcoin: &dyn BitcoinBackend, script: &ScriptBuf) -> Result<Block, RpcError> {
+    let view = bitcoin.view();
+    let mut attempts = 0;
+    loop {
+        match with_pool(bitcoin, |pool| pool.block_template(&view, unix_now(), script.clone())) {
+            Ok(block) => return Ok(block),
+            Err(_) if attempts < TEMPLATE_ATTEMPTS => attempts += 1,
+            Err(error) => return Err(RpcError::new(INTERNAL_ERROR, error.to_string())),
+        }
+        std::thread::sleep(TEMPLATE_PAUSE);
+    }
+}
+
+/// A solved block on the present tip, unless the tries run out or the node stops; and the tries left.
+async fn mine(
+    call: &Call,
+    bitcoin: Arc<dyn BitcoinBackend>,
+    script: ScriptBuf,
+    mut tries: u64,
+) -> Result<(Option<Arc<ParsedBlock>>, u64), RpcError> {
+    let stop = call.shared.node.stop.clone();
+    let work = move || -> Result<(Option<Arc<ParsedBlock>>, u64), RpcError> {
+        let mut block = template(&*bitcoin, &script)?;
+        while tries > 0 && !stop.is_triggered() {
+            let start = block.header.nonce;
+            let slice = u32::try_from(tries).unwrap_or(SLICE).min(SLICE);
+            let found = solve_within(&mut block, slice - 1);
+            tries -= u64::from(block.header.nonce.wrapping_sub(start))
+                .clamp(1, u64::from(slice))
+                .min(tries);
+            if found {
+                return Ok((Some(ParsedBlock::from_block(block)), tries));
+            }
+        }
+        Ok((None, tries))
+    };
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|err| RpcError::new(INTERNAL_ERROR, err.to_string()))?
+}

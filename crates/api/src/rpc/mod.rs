@@ -1,0 +1,72 @@
+//! JSON-RPC over HTTP in Bitcoin Core's terms (version 31), so that tools made for Core work unchanged, and the few
+//! methods of our own that the command line uses.
+//!
+//! [`table`] defines each method once; dispatch, argument checks and `help` are made from it.
+
+pub mod auth;
+mod chain;
+mod control;
+pub mod error;
+mod help;
+mod json;
+mod mempool;
+mod method;
+mod mining;
+mod net;
+mod own;
+mod params;
+mod protocol;
+mod script;
+mod server;
+mod submit;
+mod table;
+pub(crate) mod torrents;
+mod tx;
+
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use dunlin_chain::View;
+use dunlin_mempool::Pool;
+
+pub use auth::{Auth, Cookie};
+pub(crate) use chain::progress;
+pub use error::RpcError;
+pub(crate) use net::sanitize;
+pub use protocol::{Params, Request};
+pub use server::{Shared, call, router, serve};
+
+use crate::backend::{BitcoinBackend, TorrentBackend};
+
+/// Seconds since the Unix epoch.
+pub(crate) fn unix_now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+impl method::Call {
+    /// The Bitcoin part.
+    pub(crate) fn bitcoin(&self) -> Result<Arc<dyn BitcoinBackend>, RpcError> {
+        let off = || RpcError::new(error::P2P_DISABLED, "The Bitcoin part of this node is switched off");
+        self.shared.node.bitcoin.clone().ok_or_else(off)
+    }
+
+    /// The chain as it is now.
+    pub(crate) fn view(&self) -> Result<View, RpcError> {
+        Ok(self.bitcoin()?.view())
+    }
+
+    /// The BitTorrent part.
+    pub(crate) fn torrent(&self) -> Result<Arc<dyn TorrentBackend>, RpcError> {
+        let off = || RpcError::new(error::P2P_DISABLED, "The BitTorrent part of this node is switched off");
+        self.shared.node.torrent.clone().ok_or_else(off)
+    }
+}
+
+/// Runs `read` on the pool. What a panic left of it is still good to read: the pool changes in whole steps.
+pub(crate) fn with_pool<T>(bitcoin: &dyn BitcoinBackend, read: impl FnOnce(&Pool) -> T) -> T {
+    let pool = bitcoin.pool();
+    let guard: RwLockReadGuard<'_, Pool> = pool.read().unwrap_or_else(PoisonError::into_inner);
+    read(&guard)
+}

@@ -1,0 +1,268 @@
+//! The JSON-RPC endpoint: one HTTP resource that takes POSTed requests and batches.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Request as HttpRequest, Response, StatusCode, header};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use super::auth::Auth;
+use super::error::{INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, RpcError};
+use super::method::{Answer, Call, Method, Run};
+use super::protocol::{self, Envelope, Request};
+use super::{params, table};
+use crate::backend::{Node, Stop};
+use crate::http::{self, Hosts, RemoteAddr};
+
+/// The longest body read, as in Core: 32 MiB.
+const MAX_BODY: usize = 32 << 20;
+/// Requests read and answered at the same time; more are turned away with 503.
+const MAX_REQUESTS: usize = 64;
+/// A body must be complete within this time.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// What a wrong password costs, against guessing.
+const WRONG_PASSWORD_DELAY: Duration = Duration::from_millis(250);
+
+/// State shared by all calls of one server.
+pub struct Shared {
+    /// The node behind the server.
+    pub node: Arc<Node>,
+    active: Mutex<Active>,
+}
+
+#[derive(Default)]
+struct Active {
+    next: u64,
+    calls: BTreeMap<u64, (&'static str, Instant)>,
+}
+
+impl Shared {
+    /// For a server of `node`.
+    pub fn new(node: Arc<Node>) -> Arc<Self> {
+        Arc::new(Self {
+            node,
+            active: Mutex::default(),
+        })
+    }
+
+    /// The calls under way with their age.
+    pub(crate) fn active(&self) -> Vec<(&'static str, Duration)> {
+        let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        active
+            .calls
+            .values()
+            .map(|(name, since)| (*name, since.elapsed()))
+            .collect()
+    }
+
+    fn begin(self: &Arc<Self>, name: &'static str) -> Running {
+        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = active.next;
+        active.next = number.wrapping_add(1);
+        active.calls.insert(number, (name, Instant::now()));
+        Running {
+            shared: Arc::clone(self),
+            number,
+        }
+    }
+}
+
+struct Running {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shared
+            .active
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .calls
+            .remove(&self.number);
+    }
+}
+
+/// Calls a method by name, as a request over HTTP does after its credentials were checked.
+pub async fn call(shared: &Arc<Shared>, request: Request) -> Answer {
+    let method = table::find(&request.method).ok_or_else(|| RpcError::new(METHOD_NOT_FOUND, "Method not found"))?;
+    let args = params::arrange(method, request.params)?;
+    let _running = shared.begin(method.name);
+    run(
+        Call {
+            shared: Arc::clone(shared),
+            method,
+            args,
+        },
+        method,
+    )
+    .await
+}
+
+async fn run(call: Call, method: &'static Method) -> Answer {
+    match method.run {
+        Run::Async(start) => start(call).await,
+        Run::Blocking(work) => tokio::task::spawn_blocking(move || work(&call))
+            .await
+            .unwrap_or_else(|err| {
+                tracing::error!("{} failed: {err}", method.name);
+                Err(RpcError::new(INTERNAL_ERROR, "Internal error"))
+            }),
+    }
+}
+
+struct Server {
+    shared: Arc<Shared>,
+    auth: Auth,
+    hosts: Hosts,
+    slots: Semaphore,
+}
+
+/// The endpoint as an axum router, for [`http::serve`].
+pub fn router(shared: Arc<Shared>, auth: Auth, hosts: Hosts) -> Router {
+    let server = Server {
+        shared,
+        auth,
+        hosts,
+        slots: Semaphore::new(MAX_REQUESTS),
+    };
+    Router::new().fallback(handle).with_state(Arc::new(server))
+}
+
+/// Serves JSON-RPC on `listener` until `stop` is pulled. `host_names` are names besides loopback by which clients may
+/// address the server.
+pub async fn serve(
+    listener: TcpListener,
+    node: Arc<Node>,
+    auth: Auth,
+    host_names: Vec<String>,
+    stop: Stop,
+) -> std::io::Result<()> {
+    let hosts = Hosts::new(listener.local_addr()?, &host_names);
+    http::serve(listener, router(Shared::new(node), auth, hosts), stop).await;
+    Ok(())
+}
+
+async fn handle(State(server): State<Arc<Server>>, request: HttpRequest<Body>) -> Response<Body> {
+    if !server.hosts.allow(request.headers()) {
+        return text(StatusCode::FORBIDDEN, "The Host header does not name this server\n");
+    }
+    let path = request.uri().path();
+    if path != "/" {
+        return text(StatusCode::NOT_FOUND, "");
+    }
+    if request.method() != axum::http::Method::POST {
+        return text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "JSONRPC server handles only POST requests",
+        );
+    }
+    match server.auth.check(request.headers()) {
+        Some(true) => {}
+        wrong => {
+            if wrong.is_some() {
+                let from = request
+                    .extensions()
+                    .get::<RemoteAddr>()
+                    .map(|remote| remote.0.to_string());
+                tracing::warn!(
+                    "wrong RPC password from {}",
+                    from.as_deref().unwrap_or("an unknown address")
+                );
+                tokio::time::sleep(WRONG_PASSWORD_DELAY).await;
+            }
+            let mut response = text(StatusCode::UNAUTHORIZED, "");
+            let realm = header::HeaderValue::from_static("Basic realm=\"jsonrpc\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, realm);
+            return response;
+        }
+    }
+    let Ok(_slot) = server.slots.try_acquire() else {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "Work queue depth exceeded");
+    };
+    let body = axum::body::to_bytes(request.into_body(), MAX_BODY);
+    let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => return text(StatusCode::PAYLOAD_TOO_LARGE, "The body is too long or was cut off\n"),
+        Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time\n"),
+    };
+    let (status, reply) = answer(&server.shared, &body).await;
+    match reply {
+        Some(reply) => {
+            let mut response = text(status, &format!("{reply}\n"));
+            let json = header::HeaderValue::from_static("application/json");
+            response.headers_mut().insert(header::CONTENT_TYPE, json);
+            response
+        }
+        None => text(status, ""),
+    }
+}
+
+fn text(status: StatusCode, body: &str) -> Response<Body> {
+    let mut response = Response::new(Body::from(body.to_owned()));
+    *response.status_mut() = status;
+    response
+}
+
+/// The status and the reply to a body.
+async fn answer(shared: &Arc<Shared>, body: &[u8]) -> (StatusCode, Option<Value>) {
+    let error = |code, text| {
+        let error = RpcError::new(code, text);
+        (legacy_status(&error), Some(Envelope::default().reply(Err(error))))
+    };
+    match serde_json::from_slice(body) {
+        Ok(Value::Array(batch)) => {
+            let was_empty = batch.is_empty();
+            let mut replies = Vec::with_capacity(batch.len());
+            for value in batch {
+                let (envelope, request) = protocol::parse(value);
+                let answer = match request {
+                    Ok(request) => call(shared, request).await,
+                    Err(error) => Err(error),
+                };
+                if !envelope.is_notification() {
+                    replies.push(envelope.reply(answer));
+                }
+            }
+            if replies.is_empty() && !was_empty {
+                return (StatusCode::NO_CONTENT, None);
+            }
+            (StatusCode::OK, Some(Value::Array(replies)))
+        }
+        Ok(value @ Value::Object(_)) => single(shared, value).await,
+        Ok(_) => error(PARSE_ERROR, "Top-level object parse error"),
+        Err(_) => error(PARSE_ERROR, "Parse error"),
+    }
+}
+
+async fn single(shared: &Arc<Shared>, value: Value) -> (StatusCode, Option<Value>) {
+    let (envelope, request) = protocol::parse(value);
+    let request = match request {
+        Ok(request) => request,
+        Err(error) => return (legacy_status(&error), Some(envelope.reply(Err(error)))),
+    };
+    let answer = call(shared, request).await;
+    if envelope.is_notification() {
+        return (StatusCode::NO_CONTENT, None);
+    }
+    let status = match &answer {
+        Err(error) if envelope.version == protocol::Version::Legacy => legacy_status(error),
+        _ => StatusCode::OK,
+    };
+    (status, Some(envelope.reply(answer)))
+}
+
+/// The HTTP status by which clients of the old protocol see an error.
+fn legacy_status(error: &RpcError) -> StatusCode {
+    match error.code {
+        INVALID_REQUEST => StatusCode::BAD_REQUEST,
+        METHOD_NOT_FOUND => StatusCode::NOT_FOUND,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}

@@ -1,0 +1,491 @@
+//! Every method, defined once.
+
+use super::method::{Arg, Kind, Method, Run};
+use super::{chain, control, mempool, mining, net, own, submit, torrents};
+
+/// All methods.
+pub(crate) fn all() -> Vec<&'static Method> {
+    METHODS.iter().collect()
+}
+
+/// The method of this name.
+pub(crate) fn find(name: &str) -> Option<&'static Method> {
+    METHODS.iter().find(|method| method.name == name)
+}
+
+macro_rules! waits {
+    ($handler:path) => {
+        Run::Async(|call| Box::pin($handler(call)))
+    };
+}
+
+const BLOCK_HASH: Arg = Arg::required("blockhash", Kind::Hex, "The block's hash.");
+const INFO_HASH: Arg = Arg::required("info_hash", Kind::Hex, "Which torrent: 40 hex digits.");
+
+static METHODS: &[Method] = &[
+    Method {
+        name: "getbestblockhash",
+        group: "blockchain",
+        about: "The hash of the tip: the last block of the valid chain with the most work.",
+        args: &[],
+        result: "\"hex\"    (string) the hash",
+        run: Run::Blocking(chain::getbestblockhash),
+    },
+    Method {
+        name: "getblock",
+        group: "blockchain",
+        about: "A block: its bytes, or what it says, with its transactions from verbosity 2 on and the outputs that they \
+                spend from 3 on.",
+        args: &[
+            BLOCK_HASH,
+            Arg::default(
+                "verbosity|verbose",
+                Kind::NumOrBool,
+                "1",
+                "0 for the bytes in hex, 1 for a JSON object with the ids of its transactions, 2 with the transactions, \
+                 3 with the outputs that they spend.",
+            ),
+        ],
+        result: "\"hex\" or {...}    the header's fields as in getblockheader, strippedsize, size, weight, coinbase_tx, tx",
+        run: Run::Blocking(chain::getblock),
+    },
+    Method {
+        name: "getblockchaininfo",
+        group: "blockchain",
+        about: "Where the chain stands: height, headers, tip, difficulty, work and how far validation has come.",
+        args: &[],
+        result: "{...}    chain, blocks, headers, bestblockhash, bits, target, difficulty, time, mediantime, \
+                 verificationprogress, initialblockdownload, chainwork, size_on_disk, pruned, warnings",
+        run: Run::Blocking(chain::getblockchaininfo),
+    },
+    Method {
+        name: "getblockcount",
+        group: "blockchain",
+        about: "The height of the tip. The genesis block has height 0.",
+        args: &[],
+        result: "n    (numeric) the height",
+        run: Run::Blocking(chain::getblockcount),
+    },
+    Method {
+        name: "getblockhash",
+        group: "blockchain",
+        about: "The hash of the block at a height of the active chain.",
+        args: &[Arg::required("height", Kind::Num, "The height.")],
+        result: "\"hex\"    (string) the hash",
+        run: Run::Blocking(chain::getblockhash),
+    },
+    Method {
+        name: "getblockheader",
+        group: "blockchain",
+        about: "A block's header: its 80 bytes, or what they say and where the block stands.",
+        args: &[
+            BLOCK_HASH,
+            Arg::default("verbose", Kind::Bool, "true", "False for the bytes in hex."),
+        ],
+        result: "\"hex\" or {...}    hash, confirmations, height, version, versionHex, merkleroot, time, mediantime, \
+                 nonce, bits, target, difficulty, chainwork, nTx, previousblockhash, nextblockhash",
+        run: Run::Blocking(chain::getblockheader),
+    },
+    Method {
+        name: "getdifficulty",
+        group: "blockchain",
+        about: "How much harder than the easiest block the tip was to find.",
+        args: &[],
+        result: "n    (numeric) the difficulty",
+        run: Run::Blocking(chain::getdifficulty),
+    },
+    Method {
+        name: "getmempoolentry",
+        group: "blockchain",
+        about: "What the memory pool knows of one of its transactions.",
+        args: &[Arg::required("txid", Kind::Hex, "The transaction's id.")],
+        result: "{...}    vsize, weight, time, height, descendantcount, descendantsize, ancestorcount, ancestorsize, \
+                 wtxid, chunkweight, fees, depends, spentby, unbroadcast",
+        run: Run::Blocking(mempool::getmempoolentry),
+    },
+    Method {
+        name: "getmempoolinfo",
+        group: "blockchain",
+        about: "How full the memory pool is and what it asks for.",
+        args: &[],
+        result: "{...}    loaded, size, bytes, usage, total_fee, maxmempool, mempoolminfee, minrelaytxfee, \
+                 incrementalrelayfee, unbroadcastcount, permitbaremultisig, maxdatacarriersize, limitclustercount, \
+                 limitclustersize, optimal",
+        run: Run::Blocking(mempool::getmempoolinfo),
+    },
+    Method {
+        name: "getrawmempool",
+        group: "blockchain",
+        about: "The ids of the memory pool's transactions, or all that is known of them.",
+        args: &[
+            Arg::default(
+                "verbose",
+                Kind::Bool,
+                "false",
+                "True for an object with an entry as in getmempoolentry for each.",
+            ),
+            Arg::default(
+                "mempool_sequence",
+                Kind::Bool,
+                "false",
+                "True to get the pool's change counter with the ids.",
+            ),
+        ],
+        result: "[\"txid\",...] or {...}",
+        run: Run::Blocking(mempool::getrawmempool),
+    },
+    Method {
+        name: "gettxout",
+        group: "blockchain",
+        about: "An unspent output; null when there is none.",
+        args: &[
+            Arg::required("txid", Kind::Str, "The transaction's id."),
+            Arg::required("n", Kind::Num, "Which of its outputs."),
+            Arg::default(
+                "include_mempool",
+                Kind::Bool,
+                "true",
+                "Whether what the memory pool makes and spends counts.",
+            ),
+        ],
+        result: "{...}    bestblock, confirmations, value, scriptPubKey, coinbase",
+        run: Run::Blocking(chain::gettxout),
+    },
+    Method {
+        name: "getrpcinfo",
+        group: "control",
+        about: "The calls under way.",
+        args: &[],
+        result: "{...}    active_commands with method and duration in microseconds, logpath",
+        run: Run::Blocking(control::getrpcinfo),
+    },
+    Method {
+        name: "help",
+        group: "control",
+        about: "All methods in one line each, or everything about one of them.",
+        args: &[Arg::optional("command", Kind::Str, "The method to explain.")],
+        result: "\"text\"    (string)",
+        run: Run::Blocking(control::help),
+    },
+    Method {
+        name: "stop",
+        group: "control",
+        about: "Ends the node cleanly.",
+        args: &[Arg::hidden("wait", Kind::Num)],
+        result: "\"text\"    (string) says that the node is stopping",
+        run: waits!(control::stop),
+    },
+    Method {
+        name: "uptime",
+        group: "control",
+        about: "How long the node has been running.",
+        args: &[],
+        result: "n    (numeric) seconds",
+        run: Run::Blocking(control::uptime),
+    },
+    Method {
+        name: "dunlin.status",
+        group: "dunlin",
+        about: "Everything that the dashboard shows, at this moment.",
+        args: &[],
+        result: "{...}    as /api/status of the dashboard",
+        run: waits!(own::status),
+    },
+    Method {
+        name: "generatetoaddress",
+        group: "mining",
+        about: "Finds blocks that pay to an address. Only of use where blocks are easy: on regtest.",
+        args: &[
+            Arg::required("nblocks", Kind::Num, "How many."),
+            Arg::required("address", Kind::Str, "Whom the coinbase pays."),
+            Arg::default(
+                "maxtries",
+                Kind::Num,
+                "1000000",
+                "After how many hashes in all to give up.",
+            ),
+        ],
+        result: "[\"blockhash\",...]    those found",
+        run: waits!(mining::generatetoaddress),
+    },
+    Method {
+        name: "submitblock",
+        group: "mining",
+        about: "Hands in a block, which is validated, stored and flooded (BIP 22).",
+        args: &[
+            Arg::required("hexdata", Kind::Hex, "The block's bytes."),
+            Arg::optional("dummy", Kind::Str, "Ignored; BIP 22 has it."),
+        ],
+        result: "null, or \"text\"    (string) why it was not accepted",
+        run: waits!(submit::submitblock),
+    },
+    Method {
+        name: "addnode",
+        group: "network",
+        about: "Adds a peer to keep a connection to, takes it off that list, or tries it once.",
+        args: &[
+            Arg::required(
+                "node",
+                Kind::Str,
+                "Address or name, with a port where it is not the network's own.",
+            ),
+            Arg::required("command", Kind::Str, "\"add\", \"remove\" or \"onetry\"."),
+            Arg::default(
+                "v2transport",
+                Kind::Bool,
+                "false",
+                "Encrypt by BIP 324; not offered yet.",
+            ),
+        ],
+        result: "null",
+        run: waits!(net::addnode),
+    },
+    Method {
+        name: "clearbanned",
+        group: "network",
+        about: "Lifts every ban.",
+        args: &[],
+        result: "null",
+        run: waits!(net::clearbanned),
+    },
+    Method {
+        name: "disconnectnode",
+        group: "network",
+        about: "Closes a connection, named either by address or by id.",
+        args: &[
+            Arg::optional(
+                "address",
+                Kind::Str,
+                "The peer's address and port; empty when the id is given.",
+            ),
+            Arg::optional("nodeid", Kind::Num, "The peer's id in getpeerinfo."),
+        ],
+        result: "null",
+        run: waits!(net::disconnectnode),
+    },
+    Method {
+        name: "getconnectioncount",
+        group: "network",
+        about: "How many Bitcoin peers are connected.",
+        args: &[],
+        result: "n    (numeric)",
+        run: waits!(net::getconnectioncount),
+    },
+    Method {
+        name: "getnettotals",
+        group: "network",
+        about: "Bytes received and sent over all Bitcoin connections since the start.",
+        args: &[],
+        result: "{...}    totalbytesrecv, totalbytessent, timemillis, uploadtarget",
+        run: waits!(net::getnettotals),
+    },
+    Method {
+        name: "getnetworkinfo",
+        group: "network",
+        about: "What we are to the network: versions, services, connections, fees for relay. `version` is the version of \
+                Core whose interface this is; `subversion` names our own.",
+        args: &[],
+        result: "{...}    version, subversion, protocolversion, localservices, localservicesnames, localrelay, \
+                 timeoffset, networkactive, connections, connections_in, connections_out, networks, relayfee, \
+                 incrementalfee, localaddresses, warnings",
+        run: waits!(net::getnetworkinfo),
+    },
+    Method {
+        name: "getpeerinfo",
+        group: "network",
+        about: "Every Bitcoin connection.",
+        args: &[],
+        result: "[{...},...]    id, addr, services, bytessent, bytesrecv, conntime, pingtime, version, subver, inbound, \
+                 synced_headers, synced_blocks and more",
+        run: waits!(net::getpeerinfo),
+    },
+    Method {
+        name: "listbanned",
+        group: "network",
+        about: "The addresses and ranges banned by hand.",
+        args: &[],
+        result: "[{...},...]    address, ban_created, banned_until, ban_duration, time_remaining",
+        run: waits!(net::listbanned),
+    },
+    Method {
+        name: "setban",
+        group: "network",
+        about: "Bans an address or a range and closes its connections, or lifts such a ban.",
+        args: &[
+            Arg::required("subnet", Kind::Str, "An address, or a range such as 192.0.2.0/24."),
+            Arg::required("command", Kind::Str, "\"add\" or \"remove\"."),
+            Arg::default(
+                "bantime",
+                Kind::Num,
+                "0",
+                "For how many seconds, or until when; 0 means 24 hours.",
+            ),
+            Arg::default(
+                "absolute",
+                Kind::Bool,
+                "false",
+                "True when bantime is a time in Unix seconds.",
+            ),
+        ],
+        result: "null",
+        run: waits!(net::setban),
+    },
+    Method {
+        name: "getrawtransaction",
+        group: "rawtransactions",
+        about: "A transaction of the memory pool, or of a block that is named.",
+        args: &[
+            Arg::required("txid", Kind::Hex, "The transaction's id."),
+            Arg::default(
+                "verbosity|verbose",
+                Kind::NumOrBool,
+                "0",
+                "0 for the bytes in hex, 1 for a JSON object, 2 with the fee and the outputs spent.",
+            ),
+            Arg::optional(
+                "blockhash",
+                Kind::Hex,
+                "The block to look into; without it only the memory pool is searched.",
+            ),
+        ],
+        result: "\"hex\" or {...}    txid, hash, version, size, vsize, weight, locktime, vin, vout, hex and its place in \
+                 the chain",
+        run: Run::Blocking(chain::getrawtransaction),
+    },
+    Method {
+        name: "sendrawtransaction",
+        group: "rawtransactions",
+        about: "Hands in a transaction: into the memory pool and to all peers.",
+        args: &[
+            Arg::required("hexstring", Kind::Hex, "The transaction's bytes."),
+            Arg::default(
+                "maxfeerate",
+                Kind::Amount,
+                "0.10",
+                "Refuse it when it pays more than this, in BTC per 1000 virtual bytes; 0 for no bound.",
+            ),
+            Arg::default(
+                "maxburnamount",
+                Kind::Amount,
+                "0.00",
+                "Refuse it when an output that nobody can spend holds more than this, in BTC.",
+            ),
+        ],
+        result: "\"hex\"    (string) the transaction's id",
+        run: waits!(submit::sendrawtransaction),
+    },
+    Method {
+        name: "torrent.add",
+        group: "torrent",
+        about: "Adds a torrent.",
+        args: &[
+            Arg::required(
+                "torrent",
+                Kind::Str,
+                "A magnet link, an http address, or a .torrent file's bytes in base64.",
+            ),
+            Arg::optional(
+                "dir",
+                Kind::Str,
+                "The folder to put it in, instead of the configured one.",
+            ),
+            Arg::optional("peers", Kind::List, "Addresses of peers to dial."),
+            Arg::default("paused", Kind::Bool, "false", "Add it without starting."),
+            Arg::default("seed_only", Kind::Bool, "false", "Only serve what is there already."),
+        ],
+        result: "{...}    info_hash",
+        run: waits!(torrents::add),
+    },
+    Method {
+        name: "torrent.info",
+        group: "torrent",
+        about: "Everything about one torrent, with its files.",
+        args: &[INFO_HASH],
+        result: "{...}    as in torrent.list, and files (null while they are unknown)",
+        run: waits!(torrents::info),
+    },
+    Method {
+        name: "torrent.list",
+        group: "torrent",
+        about: "Every torrent with its peers.",
+        args: &[],
+        result: "[{...},...]    info_hash, name, state, total_bytes, done_bytes, download_rate, upload_rate, peers and more",
+        run: waits!(torrents::list),
+    },
+    Method {
+        name: "torrent.pause",
+        group: "torrent",
+        about: "Stops a torrent until it is resumed.",
+        args: &[INFO_HASH],
+        result: "null",
+        run: waits!(torrents::pause),
+    },
+    Method {
+        name: "torrent.recheck",
+        group: "torrent",
+        about: "Hashes everything that is on disk again.",
+        args: &[INFO_HASH],
+        result: "null",
+        run: waits!(torrents::recheck),
+    },
+    Method {
+        name: "torrent.remove",
+        group: "torrent",
+        about: "Forgets a torrent.",
+        args: &[
+            INFO_HASH,
+            Arg::default("delete_files", Kind::Bool, "false", "Delete its files too."),
+        ],
+        result: "null",
+        run: waits!(torrents::remove),
+    },
+    Method {
+        name: "torrent.resume",
+        group: "torrent",
+        about: "Starts a paused torrent, or one that ran into an error.",
+        args: &[INFO_HASH],
+        result: "null",
+        run: waits!(torrents::resume),
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::rpc::help;
+    use crate::rpc::method::Need;
+
+    #[test]
+    fn each_method_is_defined_once_and_explains_itself() {
+        let mut names = BTreeSet::new();
+        for method in all() {
+            assert!(names.insert(method.name), "{} is there twice", method.name);
+            let text = help::of(method);
+            assert!(text.starts_with(method.name) && text.contains("Result:"), "{text}");
+            for arg in method.args.iter().filter(|arg| arg.need != Need::Hidden) {
+                assert!(
+                    !arg.about.is_empty() && text.contains(arg.name()),
+                    "{} of {}",
+                    arg.names,
+                    method.name
+                );
+            }
+            let needed_after_optional = method
+                .args
+                .iter()
+                .skip_while(|arg| arg.need == Need::Required)
+                .any(|arg| arg.need == Need::Required);
+            assert!(!needed_after_optional, "{}", method.name);
+        }
+        let list = help::list(&all());
+        assert!(
+            list.starts_with("== Blockchain ==\ngetbestblockhash\ngetblock \"blockhash\" ( verbosity )\n"),
+            "{list}"
+        );
+        assert!(
+            list.contains("\n\n== Torrent ==\ntorrent.add \"torrent\" ( \"dir\" [\"peers\",...] paused seed_only )\n")
+        );
+    }
+}

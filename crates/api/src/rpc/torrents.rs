@@ -1,0 +1,121 @@
+//! `torrent.*`: the BitTorrent peer for the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use dunlin_torrent::{Magnet, Metainfo};
+use serde_json::{Value, json};
+
+use super::error::{DESERIALIZATION_ERROR, INTERNAL_ERROR, INVALID_ADDRESS_OR_KEY, INVALID_PARAMETER, RpcError};
+use super::method::{Answer, Call};
+use crate::backend::{AddRequest, AddSource, BackendError, InfoHash, Source, TorrentStatus};
+
+fn status_json(status: &TorrentStatus) -> Answer {
+    serde_json::to_value(status).map_err(|err| RpcError::new(INTERNAL_ERROR, err.to_string()))
+}
+
+pub(crate) async fn list(call: Call) -> Answer {
+    call.torrent()?.list().await?.iter().map(status_json).collect()
+}
+
+/// What a person calls a torrent: a magnet link, an address, or the file's bytes in base64.
+pub(crate) fn source(text: &str) -> Result<AddSource, String> {
+    let text = text.trim();
+    let starts = |prefix: &str| {
+        text.get(..prefix.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    if starts("magnet:") {
+        let magnet: Magnet = text
+            .parse()
+            .map_err(|err: dunlin_torrent::magnet::MagnetError| err.to_string())?;
+        return Ok(AddSource::Torrent(Source::Magnet(magnet)));
+    }
+    if starts("http://") || starts("https://") {
+        return Ok(AddSource::Url(text.to_owned()));
+    }
+    let bytes = STANDARD
+        .decode(text)
+        .map_err(|_| "neither a magnet link, nor an http address, nor base64")?;
+    file(&bytes)
+}
+
+/// The bytes of a `.torrent` file.
+pub(crate) fn file(bytes: &[u8]) -> Result<AddSource, String> {
+    let metainfo = Metainfo::parse(bytes).map_err(|err| err.to_string())?;
+    Ok(AddSource::Torrent(Source::Metainfo(Arc::new(metainfo))))
+}
+
+pub(crate) async fn add(call: Call) -> Answer {
+    let source = source(call.str(0)?).map_err(|text| RpcError::new(DESERIALIZATION_ERROR, text))?;
+    let mut peers = Vec::new();
+    if let Some(list) = call.arg(2).as_array() {
+        for peer in list {
+            let addr = peer.as_str().and_then(|text| text.parse::<SocketAddr>().ok());
+            let wrong = || RpcError::new(INVALID_PARAMETER, format!("{peer} is no address with a port"));
+            peers.push(addr.ok_or_else(wrong)?);
+        }
+    }
+    let add = AddRequest {
+        source,
+        dir: call.opt_str(1)?.map(PathBuf::from),
+        peers,
+        paused: call.bool_or(3, false)?,
+        seed_only: call.bool_or(4, false)?,
+    };
+    let info_hash = call.torrent()?.add(add).await?;
+    Ok(json!({ "info_hash": info_hash.to_string() }))
+}
+
+fn info_hash(call: &Call) -> Result<InfoHash, RpcError> {
+    let text = call.str(0)?;
+    text.parse()
+        .map_err(|_| RpcError::new(INVALID_ADDRESS_OR_KEY, format!("'{text}' is no info hash")))
+}
+
+pub(crate) async fn remove(call: Call) -> Answer {
+    call.torrent()?
+        .remove(info_hash(&call)?, call.bool_or(1, false)?)
+        .await?;
+    Ok(Value::Null)
+}
+
+pub(crate) async fn pause(call: Call) -> Answer {
+    call.torrent()?.pause(info_hash(&call)?).await?;
+    Ok(Value::Null)
+}
+
+pub(crate) async fn resume(call: Call) -> Answer {
+    call.torrent()?.resume(info_hash(&call)?).await?;
+    Ok(Value::Null)
+}
+
+pub(crate) async fn recheck(call: Call) -> Answer {
+    call.torrent()?.recheck(info_hash(&call)?).await?;
+    Ok(Value::Null)
+}
+
+pub(crate) async fn info(call: Call) -> Answer {
+    let info_hash = info_hash(&call)?;
+    let torrent = call.torrent()?;
+    let status = torrent
+        .list()
+        .await?
+        .into_iter()
+        .find(|status| status.info_hash == info_hash);
+    let status = status.ok_or_else(|| BackendError::NotFound(format!("there is no torrent {info_hash}")))?;
+    let mut map = status_json(&status)?;
+    let files = torrent.metainfo(info_hash).await?.map(|metainfo| {
+        let file = |file: &dunlin_torrent::metainfo::File| {
+            json!({ "path": file.path.to_string_lossy(), "length": file.length, "offset": file.offset })
+        };
+        metainfo.files.iter().filter(|file| !file.pad).map(file).collect::<Vec<_>>()
+    });
+    if let Value::Object(map) = &mut map {
+        map.insert("files".into(), files.into());
+    }
+    Ok(map)
+}
