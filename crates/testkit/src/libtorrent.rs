@@ -175,7 +175,7 @@ impl Libtorrent {
         answer.map(|answer| answer["alerts"].to_string()).unwrap_or_default()
     }
 
-    /// Waits until a torrent is complete.
+    /// Waits until a torrent is complete and all of it is in its files.
     ///
     /// # Errors
     /// When `limit` passes first, or libtorrent reports an error.
@@ -196,7 +196,10 @@ impl Libtorrent {
                 }
             }
         });
-        outcome.with_context(|| format!("libtorrent's last word: {last}; {}", self.log()))?
+        outcome.with_context(|| format!("libtorrent's last word: {last}; {}", self.log()))??;
+        // A piece counts as had when its hash was right, which may be before it was written.
+        self.ask(&json!({"do": "flush", "info_hash": info_hash}))?;
+        Ok(())
     }
 }
 

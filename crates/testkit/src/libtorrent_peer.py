@@ -36,7 +36,8 @@ class Peer:
             "alert_mask": lt.alert.category_t.error_notification
             | lt.alert.category_t.status_notification
             | lt.alert.category_t.peer_notification
-            | lt.alert.category_t.connect_notification,
+            | lt.alert.category_t.connect_notification
+            | lt.alert.category_t.storage_notification,
             "user_agent": "libtorrent-testkit",
         }
         base.update(settings)
@@ -45,9 +46,12 @@ class Peer:
         self.alerts = []
 
     def collect(self):
+        flushed = False
         for alert in self.session.pop_alerts():
+            flushed = flushed or isinstance(alert, lt.cache_flushed_alert)
             self.alerts.append(f"{type(alert).__name__}: {alert.message()}")
         del self.alerts[:-500]
+        return flushed
 
     def add(self, request):
         if "magnet" in request:
@@ -117,6 +121,17 @@ class Peer:
             )
         return {"peers": list_of}
 
+    def flush(self, request):
+        """Writes everything that is still in memory into the files."""
+        self.collect()
+        self.handles[request["info_hash"]].flush_cache()
+        deadline = time.monotonic() + 30
+        while not self.collect():
+            if time.monotonic() > deadline:
+                raise TimeoutError("the cache was not flushed")
+            time.sleep(0.02)
+        return {}
+
     def remove(self, request):
         self.session.remove_torrent(self.handles.pop(request["info_hash"]))
         return {}
@@ -146,7 +161,7 @@ class Peer:
         return {"version": lt.version, "port": self.session.listen_port()}
 
 
-COMMANDS = {"add", "connect", "limit", "status", "peers", "remove", "create", "settings", "log", "version"}
+COMMANDS = {"add", "connect", "limit", "status", "peers", "flush", "remove", "create", "settings", "log", "version"}
 
 
 def main():
