@@ -134,7 +134,7 @@ fn unusual_forms_are_refused_where_standards_hold() {
     old.version = Version(0);
     assert_eq!(node.refuse(&old), "version");
     let mut bare = good.clone();
-    bare.output[0].script_pubkey = ScriptBuf::from_bytes(vec![0x51]);
+    bare.output[0].script_pubkey = ScriptBuf::from_bytes(vec![0x51; 10]);
     assert_eq!(node.refuse(&bare), "scriptpubkey");
     let mut stuffed = good.clone();
     stuffed.input[0].witness = Witness::from_slice(&[vec![0; 81], vec![0x75, 0x51]]);
