@@ -14,8 +14,8 @@ use dunlin_store::{Batch, Space, StoreError, Table};
 
 use crate::{Coin, coin};
 
-/// Memory for one entry without its script: key, value and the map's own slack.
-const ENTRY_BYTES: usize = 120;
+/// Memory for one entry without its script's bytes: key, value, the map's slack and the script's allocation.
+const ENTRY_BYTES: usize = 144;
 
 /// A coin as the cache keeps it.
 #[derive(Clone, Debug)]

@@ -248,28 +248,36 @@ impl Chain {
             })?;
         }
         let tree = self.shared.tree();
-        if hashes.last().is_some_and(|hash| tree.find(hash).is_some()) {
+        let unknown = headers
+            .iter()
+            .zip(hashes)
+            .position(|(_, hash)| tree.find(hash).is_none());
+        let Some(unknown) = unknown.and_then(|index| headers.get(index..)) else {
             return Ok(());
-        }
-        let parent = tree.find(&first.prev_blockhash);
-        let parent = match (parent, hashes.first().and_then(|hash| tree.find(hash))) {
-            (Some(parent), _) => tree.node(parent),
-            (None, Some(_)) => return Ok(()),
-            (None, None) => return Err(HeaderReject::Orphan(first.prev_blockhash)),
         };
+        let Some(parent) = unknown.first().and_then(|header| tree.find(&header.prev_blockhash)) else {
+            return Err(HeaderReject::Orphan(first.prev_blockhash));
+        };
+        let start = tree.node(parent).work;
+        let work = unknown
+            .iter()
+            .fold(start, |sum, header| sum + rules::work_of(header.bits));
+        match self.work_floor(&tree) {
+            Some(floor) if work < floor => Err(HeaderReject::LowWork),
+            _ => Ok(()),
+        }
+    }
+
+    /// The work that a new branch must end with. There is a floor once the headers known have the network's minimum
+    /// work: what is still far below the best header then was made to fill our memory, or by somebody far behind.
+    fn work_floor(&self, tree: &Tree) -> Option<Work> {
         let best = tree.best_header();
         let minimum = self.params().minimum_chain_work;
-        if minimum > Work::from_be_bytes([0; 32]) && tree.node(best).work >= minimum {
-            let near = tree.ancestor(best, tree.node(best).height.saturating_sub(LOW_WORK_DEPTH));
-            let threshold = tree.node(near).work.max(minimum);
-            let work = headers
-                .iter()
-                .fold(parent.work, |sum, header| sum + rules::work_of(header.bits));
-            if work < threshold {
-                return Err(HeaderReject::LowWork);
-            }
+        if minimum == Work::from_be_bytes([0; 32]) || tree.node(best).work < minimum {
+            return None;
         }
-        Ok(())
+        let near = tree.ancestor(best, tree.node(best).height.saturating_sub(LOW_WORK_DEPTH));
+        Some(tree.node(near).work.max(minimum))
     }
 
     /// Checks one header in its context and adds it to the tree; says whether it is new.
@@ -322,7 +330,10 @@ impl Chain {
         }
         let mut outcome = self.advance()?;
         outcome.new = new;
-        self.flush_when_due(now_unix)?;
+        if let Err(error) = self.flush_when_due(now_unix) {
+            self.undelivered = outcome.changes;
+            return Err(error.into());
+        }
         if let Some(index) = outcome.rejected.iter().position(|(rejected, _)| *rejected == hash) {
             let (_, reject) = outcome.rejected.swap_remove(index);
             self.undelivered = outcome.changes;
@@ -342,8 +353,16 @@ impl Chain {
             {
                 return Ok((id, false));
             }
-            if known.is_none() && tree.find(&block.prev()).is_none() {
-                return Err(BlockError::MissingParent(block.prev()));
+            if known.is_none() {
+                let parent = tree
+                    .find(&block.prev())
+                    .ok_or(BlockError::MissingParent(block.prev()))?;
+                // The claimed target counts only if it is met.
+                rules::check_header(self.params(), block.header()).map_err(BlockError::Invalid)?;
+                let work = tree.node(parent).work + rules::work_of(block.header().bits);
+                if self.work_floor(&tree).is_some_and(|floor| work < floor) {
+                    return Err(BlockError::Invalid(Reject::low_work(format!("block {}", block.hash))));
+                }
             }
             known
         };

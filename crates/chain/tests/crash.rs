@@ -82,7 +82,12 @@ fn story() -> Story {
 }
 
 fn open(disk: &CrashDisk) -> Result<Chain, OpenError> {
+    open_with(disk, ChainConfig::default().cache_bytes)
+}
+
+fn open_with(disk: &CrashDisk, cache_bytes: usize) -> Result<Chain, OpenError> {
     let config = ChainConfig {
+        cache_bytes,
         script_threads: 1,
         ..ChainConfig::default()
     };
@@ -186,13 +191,14 @@ fn stop_at(
     story: &Story,
     start: &CrashDisk,
     truth: &mut Truth<'_>,
+    cache_bytes: usize,
     stop: u64,
     fail: impl Fn(&CrashDisk, Option<u64>) -> CrashDisk,
     end: &CoinsSummary,
 ) -> bool {
     let disk = start.process_killed(Some(stop));
     let mut tips = vec![story.made[99].place.hash];
-    match open(&disk) {
+    match open_with(&disk, cache_bytes) {
         Ok(mut chain) => {
             let result = play(&mut chain, story, &mut tips);
             if result.is_ok() {
@@ -242,7 +248,7 @@ fn is_tip(story: &Story, made: &Made) -> bool {
     index < 108 || made.place.height > story.made[107].place.height
 }
 
-fn every_operation(fail: impl Fn(&CrashDisk, Option<u64>) -> CrashDisk) {
+fn every_operation(cache_bytes: usize, fail: impl Fn(&CrashDisk, Option<u64>) -> CrashDisk) {
     let story = story();
     let start = prepared(&story);
     let mut truth = Truth {
@@ -252,7 +258,7 @@ fn every_operation(fail: impl Fn(&CrashDisk, Option<u64>) -> CrashDisk) {
     let end = truth.at(story.made.last().unwrap().place.hash);
 
     let disk = start.process_killed(None);
-    let mut chain = open(&disk).unwrap();
+    let mut chain = open_with(&disk, cache_bytes).unwrap();
     let mut tips = Vec::new();
     play(&mut chain, &story, &mut tips).unwrap();
     let operations = disk.operations();
@@ -267,7 +273,7 @@ fn every_operation(fail: impl Fn(&CrashDisk, Option<u64>) -> CrashDisk) {
 
     for stop in 0..operations {
         assert!(
-            stop_at(&story, &start, &mut truth, stop, &fail, &end),
+            stop_at(&story, &start, &mut truth, cache_bytes, stop, &fail, &end),
             "operation {stop} was never reached"
         );
     }
@@ -276,16 +282,20 @@ fn every_operation(fail: impl Fn(&CrashDisk, Option<u64>) -> CrashDisk) {
 #[test]
 fn power_loss_at_every_operation() {
     for luck in 0..8 {
-        every_operation(|disk, stop| {
-            disk.reseed(luck);
-            disk.power_loss(stop)
-        });
+        // With a cache so small that every block is flushed, and with one that never is.
+        for cache_bytes in [100, usize::MAX] {
+            every_operation(cache_bytes, |disk, stop| {
+                disk.reseed(luck);
+                disk.power_loss(stop)
+            });
+        }
     }
 }
 
 #[test]
 fn sudden_death_at_every_operation() {
-    every_operation(CrashDisk::process_killed);
+    every_operation(100, CrashDisk::process_killed);
+    every_operation(usize::MAX, CrashDisk::process_killed);
 }
 
 /// What one stop leaves behind depends on luck: the same with other luck, and with a second stop while recovering.

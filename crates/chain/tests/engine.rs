@@ -448,6 +448,14 @@ fn a_flood_of_headers_with_little_work_is_refused() {
         give_headers(&mut chain, &flood[20..]),
         Err(HeaderReject::LowWork)
     ));
+    // A known header at the front does not help, and a block is no way around.
+    let mut from_genesis = vec![chain.params().genesis.header];
+    from_genesis.extend(flood.iter().map(|made| *made.block.header()));
+    assert!(matches!(
+        chain.accept_headers(NOW, &from_genesis),
+        Err(HeaderReject::LowWork)
+    ));
+    assert_eq!(refused(&mut chain, &flood[20]).reason, "too-little-chainwork");
     assert_eq!(chain.view().header_count(), known);
     give_headers(&mut chain, &flood[..20]).unwrap();
     give_headers(&mut chain, &blocks(main[200].place, 8, 10)).unwrap();
