@@ -27,9 +27,9 @@ const BY_PING: usize = 8;
 const BY_TX: usize = 4;
 const BY_BLOCK: usize = 4;
 
-/// Takes away the `count` best by `key`.
+/// Takes away the `count` best by `key`; among equals the older.
 fn protect<K: Ord>(candidates: &mut Vec<Candidate>, count: usize, key: impl Fn(&Candidate) -> K) {
-    candidates.sort_by_key(|candidate| (key(candidate), candidate.link));
+    candidates.sort_by_key(|candidate| (key(candidate), Reverse(candidate.connected_at), Reverse(candidate.link)));
     candidates.truncate(candidates.len().saturating_sub(count));
 }
 

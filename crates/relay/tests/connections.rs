@@ -23,7 +23,7 @@ fn links(bed: &mut Bed, member: usize) -> usize {
 #[test]
 fn a_kept_peer_is_dialled_until_it_is_there_and_again_when_it_is_lost() {
     let mut bed = Bed::new();
-    let (a, b) = (bed.member(), bed.member());
+    let (a, b) = (bed.member_with(|config| config.max_outbound = 0), bed.member());
     bed.kill(b);
     bed.join(a, b);
     bed.run(20 * SECOND);
