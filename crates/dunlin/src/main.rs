@@ -1,2 +1,59 @@
-//! The program.
-fn main() {}
+//! The program: command line and daemon. The only place where the parts are put together.
+
+mod cli;
+mod client;
+mod commands;
+mod config;
+mod daemon;
+mod flock;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+/// Exit code for bad usage, by contract.
+const BAD_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let args = match config::arguments(std::env::args_os().collect()) {
+        Ok(args) => args,
+        Err(error) => return fail(&error, BAD_USAGE),
+    };
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap prints help and version to stdout with code 0, mistakes to stderr with code 2.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(BAD_USAGE));
+        }
+    };
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Run(args) => daemon::run(*args),
+        Command::Flock(args) => flock::run(&args),
+        Command::Torrent(args) => commands::torrent::run(args),
+        Command::Status(args) => commands::status::status(&args),
+        Command::Stop(args) => commands::status::stop(&args),
+        Command::Chain(args) => commands::chain::run(args),
+        Command::Mempool(args) => commands::mempool::run(args),
+        Command::Peer(args) => commands::peer::run(args),
+        Command::Mine(args) => commands::mine::run(&args),
+        Command::Rpc(args) => commands::rpc::run(&args),
+    }
+}
+
+/// One clear line on standard error: the whole chain of causes, joined.
+fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+    let line = format!("{error:#}").replace('\n', " ");
+    eprintln!("dunlin: {line}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,92 @@
+//! The options of `dunlin run`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use dunlin_chain::Network;
+
+/// A part of the program that can be left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// The Bitcoin peer
+    Bitcoin,
+    /// The BitTorrent peer
+    Torrent,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Every option can stand in a TOML file under its long name without the dashes, such as\n  \
+                        network = \"regtest\"\n  add-peer = [\"192.0.2.7:8333\", \"192.0.2.8:8333\"]\n\
+                        DATA/dunlin.toml is read when it is there; the command line wins over the file."
+)]
+pub(crate) struct RunArgs {
+    /// The Bitcoin network: mainnet, testnet4, signet or regtest
+    #[arg(long, value_name = "NETWORK", default_value = "mainnet")]
+    pub(crate) network: Network,
+    /// Where everything is kept [default: ~/.dunlin]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// A settings file [default: DATA/dunlin.toml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Leave out a part of the program (repeatable)
+    #[arg(long, value_name = "PART")]
+    pub(crate) disable: Vec<Part>,
+
+    /// Listen for Bitcoin peers here [default: the network's port on all addresses; loopback on regtest]
+    #[arg(long, value_name = "ADDR", help_heading = "Bitcoin")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Connect only to these peers (repeatable)
+    #[arg(long, value_name = "ADDR", help_heading = "Bitcoin")]
+    pub(crate) connect: Vec<SocketAddr>,
+    /// Keep a connection to this peer too (repeatable)
+    #[arg(long, value_name = "ADDR", help_heading = "Bitcoin")]
+    pub(crate) add_peer: Vec<SocketAddr>,
+    /// How many peers may connect to us
+    #[arg(long, value_name = "N", default_value_t = 114, help_heading = "Bitcoin")]
+    pub(crate) max_inbound: usize,
+    /// Memory for coins not yet written, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 450, value_parser = clap::value_parser!(u64).range(4..=1_048_576),
+          help_heading = "Bitcoin")]
+    pub(crate) db_cache: u64,
+    /// Skip script checks below this block, or `none` to check every script [default: pinned for each network]
+    #[arg(long, value_name = "HASH|none", help_heading = "Bitcoin")]
+    pub(crate) assume_valid: Option<String>,
+
+    /// Serve JSON-RPC here; the cookie is DATA/.cookie, or DATA/NETWORK/.cookie beside mainnet
+    /// [default: the network's RPC port on loopback]
+    #[arg(long, value_name = "ADDR", help_heading = "RPC")]
+    pub(crate) rpc_listen: Option<SocketAddr>,
+    /// Another RPC login as Core's rpcauth.py makes it: USER:SALT$HASH (repeatable)
+    #[arg(long, value_name = "USER:SALT$HASH", help_heading = "RPC")]
+    pub(crate) rpc_auth: Vec<String>,
+
+    /// Listen for BitTorrent peers here
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:6881", help_heading = "Torrents")]
+    pub(crate) torrent_listen: SocketAddr,
+    /// Where downloads go [default: DATA/downloads]
+    #[arg(long, value_name = "DIR", help_heading = "Torrents")]
+    pub(crate) download_dir: Option<PathBuf>,
+    /// Do not use the DHT (this version does not speak it yet)
+    #[arg(long, help_heading = "Torrents")]
+    pub(crate) no_dht: bool,
+    /// Do not use local peer discovery (this version does not speak it yet)
+    #[arg(long, help_heading = "Torrents")]
+    pub(crate) no_lsd: bool,
+    /// Do not use peer exchange (this version does not speak it yet)
+    #[arg(long, help_heading = "Torrents")]
+    pub(crate) no_pex: bool,
+    /// Do not use uTP (this version does not speak it yet)
+    #[arg(long, help_heading = "Torrents")]
+    pub(crate) no_utp: bool,
+
+    /// Serve the dashboard, its REST interface and /metrics here
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8380", help_heading = "Others")]
+    pub(crate) api_listen: SocketAddr,
+
+    /// Stop when the process that started this one ends (the flock's peers do)
+    #[arg(long, hide = true)]
+    pub(crate) stop_with_parent: bool,
+}

@@ -1,0 +1,145 @@
+//! The options of `dunlin torrent`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::ClientArgs;
+
+#[derive(Debug, Args)]
+pub(crate) struct TorrentArgs {
+    #[command(subcommand)]
+    pub(crate) command: TorrentCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TorrentCommand {
+    /// Fetch a torrent here and now, without a daemon
+    #[command(after_help = "Examples:\n  dunlin torrent get debian.torrent\n  \
+                            dunlin torrent get 'magnet:?xt=urn:btih:...' --output ~/Downloads --keep-seeding\n\
+                            A download that was interrupted goes on where it stopped.")]
+    Get(GetArgs),
+    /// Share a file or folder here and now, without a daemon
+    Seed(SeedArgs),
+    /// Make a .torrent file
+    Create(CreateArgs),
+    /// Add a torrent to the running peer
+    Add {
+        #[command(flatten)]
+        client: ClientArgs,
+        /// A .torrent file, a magnet link or an http(s) address of a .torrent
+        source: String,
+        /// Where its files go [default: the peer's download directory]
+        #[arg(long, value_name = "DIR")]
+        output: Option<PathBuf>,
+        /// A peer to ask (repeatable)
+        #[arg(long, value_name = "ADDR")]
+        peer: Vec<SocketAddr>,
+    },
+    /// The running peer's torrents
+    List {
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// One torrent of the running peer, with its peers
+    Info {
+        #[command(flatten)]
+        client: ClientArgs,
+        /// Info hash
+        info_hash: String,
+    },
+    /// Pause a torrent of the running peer
+    Pause {
+        #[command(flatten)]
+        client: ClientArgs,
+        /// Info hash
+        info_hash: String,
+    },
+    /// Let a paused torrent go on
+    Resume {
+        #[command(flatten)]
+        client: ClientArgs,
+        /// Info hash
+        info_hash: String,
+    },
+    /// Take a torrent out of the running peer; its files stay
+    Remove {
+        #[command(flatten)]
+        client: ClientArgs,
+        /// Info hash
+        info_hash: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    /// A .torrent file, a magnet link or an http(s) address of a .torrent
+    pub(crate) source: String,
+    /// Where the files go
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    pub(crate) output: PathBuf,
+    /// A peer to ask (repeatable)
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) peer: Vec<SocketAddr>,
+    /// Listen for peers here [default: a free port on all addresses]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Go on sharing when all is there, until Ctrl-C
+    #[arg(long)]
+    pub(crate) keep_seeding: bool,
+    /// Give up when nothing at all has arrived for this long, in seconds; 0 waits for ever
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub(crate) stall_timeout: u64,
+    /// Do not use the DHT (this version does not speak it yet)
+    #[arg(long)]
+    pub(crate) no_dht: bool,
+    /// Do not use local peer discovery (this version does not speak it yet)
+    #[arg(long)]
+    pub(crate) no_lsd: bool,
+    /// Print one line of JSON at the end instead of a progress bar
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SeedArgs {
+    /// A file or folder to share, or a .torrent file whose data is in --data
+    pub(crate) path: PathBuf,
+    /// The folder that holds a .torrent's data [default: the folder of the .torrent]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Listen for peers here [default: a free port on all addresses]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// A tracker to announce to (repeatable)
+    #[arg(long, value_name = "URL")]
+    pub(crate) tracker: Vec<String>,
+    /// A peer to offer it to (repeatable)
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) peer: Vec<SocketAddr>,
+    /// Do not use the DHT (this version does not speak it yet)
+    #[arg(long)]
+    pub(crate) no_dht: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// A file or folder
+    pub(crate) path: PathBuf,
+    /// Where to write the .torrent
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// The classic format, which every client reads (the only one this version makes)
+    #[arg(long)]
+    pub(crate) v1: bool,
+    /// Bytes for each piece, a power of two from 16384 [default: chosen by size]
+    #[arg(long, value_name = "N")]
+    pub(crate) piece_length: Option<u32>,
+    /// A tracker (repeatable; each is a tier of its own)
+    #[arg(long, value_name = "URL")]
+    pub(crate) tracker: Vec<String>,
+    /// Only peers from its trackers (BEP 27)
+    #[arg(long)]
+    pub(crate) private: bool,
+}

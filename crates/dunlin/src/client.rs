@@ -1,0 +1,109 @@
+//! Talks to the running peer over its JSON-RPC interface, as any other program could.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use dunlin_chain::Network;
+use serde_json::{Value, json};
+
+use crate::cli::ConnectArgs;
+use crate::config;
+use crate::daemon::data_dir::{COOKIE_FILE, RPC_ADDRESS_FILE, network_dir};
+
+/// Mining many blocks or stopping takes its time; a peer that is silent for longer hangs.
+const TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A connection to one running peer.
+pub(crate) struct Client {
+    agent: ureq::Agent,
+    url: String,
+    authorization: String,
+    addr: SocketAddr,
+}
+
+impl Client {
+    /// Finds the running peer by its cookie.
+    pub(crate) fn find(args: &ConnectArgs) -> anyhow::Result<Self> {
+        let data_dir = args.data_dir.clone().unwrap_or_else(config::default_data_dir);
+        let dir = match args.network {
+            Some(network) => network_dir(&data_dir, network),
+            None => running_dir(&data_dir)?,
+        };
+        let cookie_file = dir.join(COOKIE_FILE);
+        let cookie = std::fs::read_to_string(&cookie_file).with_context(|| not_running(&dir))?;
+        let addr = match args.rpc_connect {
+            Some(addr) => addr,
+            None => {
+                let file = dir.join(RPC_ADDRESS_FILE);
+                let text = std::fs::read_to_string(&file).with_context(|| not_running(&dir))?;
+                text.trim()
+                    .parse()
+                    .with_context(|| format!("{} does not hold an address", file.display()))?
+            }
+        };
+        Ok(Self::new(addr, cookie.trim()))
+    }
+
+    /// A client for a known address and `user:password`.
+    pub(crate) fn new(addr: SocketAddr, login: &str) -> Self {
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(TIMEOUT))
+            .http_status_as_error(false)
+            .build();
+        Self {
+            agent: config.into(),
+            url: format!("http://{addr}/"),
+            authorization: format!("Basic {}", BASE64_STANDARD.encode(login)),
+            addr,
+        }
+    }
+
+    /// Calls a method; `params` is a JSON array or object.
+    pub(crate) fn call(&self, method: &str, params: Value) -> anyhow::Result<Value> {
+        let body = json!({"jsonrpc": "2.0", "id": 0, "method": method, "params": params}).to_string();
+        let mut response = self
+            .agent
+            .post(&self.url)
+            .header("Authorization", &self.authorization)
+            .header("Content-Type", "application/json")
+            .send(body)
+            .map_err(|error| anyhow!("no answer from the peer at {}: {error}", self.addr))?;
+        if response.status() == 401 {
+            bail!(
+                "the peer at {} refuses our cookie; is it another peer than the one in this data directory?",
+                self.addr
+            );
+        }
+        let text = response.body_mut().with_config().limit(256 << 20).read_to_string()?;
+        let mut answer: Value =
+            serde_json::from_str(&text).map_err(|_| anyhow!("what answers at {} is no Dunlin peer", self.addr))?;
+        if let Some(error) = answer.get("error").filter(|error| !error.is_null()) {
+            let message = error.get("message").and_then(Value::as_str).unwrap_or("unknown error");
+            bail!("{message}");
+        }
+        Ok(answer.get_mut("result").map(Value::take).unwrap_or(Value::Null))
+    }
+}
+
+fn not_running(dir: &Path) -> String {
+    format!("no peer runs in {}; start one with `dunlin run`", dir.display())
+}
+
+/// The network folder of the one peer that runs in `data_dir`.
+fn running_dir(data_dir: &Path) -> anyhow::Result<PathBuf> {
+    let mut running = Network::ALL
+        .into_iter()
+        .filter(|network| network_dir(data_dir, *network).join(COOKIE_FILE).exists())
+        .collect::<Vec<_>>();
+    match (running.pop(), running.is_empty()) {
+        (Some(network), true) => Ok(network_dir(data_dir, network)),
+        (None, _) => bail!("{}", not_running(data_dir)),
+        (Some(_), false) => {
+            bail!("several peers run in {}; choose one with --network", data_dir.display())
+        }
+    }
+}

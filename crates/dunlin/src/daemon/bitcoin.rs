@@ -1,0 +1,262 @@
+//! The Bitcoin part: the relay machine on its reactor, the chain on its commit thread, and what the API asks of them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context;
+use bitcoin::BlockHash;
+use dunlin_api::Stop;
+use dunlin_chain::{Chain, ChainConfig, Network, Params, View};
+use dunlin_mempool::Pool;
+use dunlin_net::Completer;
+use dunlin_peer::{Now, Reach};
+use dunlin_relay::{Command, Done, Engine, Event, Job, Relay};
+use rand::RngCore;
+use tokio::sync::watch;
+
+use super::address_file;
+use super::answers::Answers;
+use crate::cli::RunArgs;
+
+/// What we call ourselves to Bitcoin peers (BIP 14).
+pub(super) const USER_AGENT: &str = concat!("/Dunlin:", env!("CARGO_PKG_VERSION"), "/");
+/// Threads that read blocks for peers.
+const READ_THREADS: usize = 2;
+/// Inbound links beyond the limit that the machine may look at before it decides whom to keep.
+const AT_THE_DOOR: usize = 16;
+/// How often known addresses are saved.
+const SAVE_ADDRESSES: Duration = Duration::from_secs(15 * 60);
+
+/// The running Bitcoin peer.
+pub(crate) struct Bitcoin {
+    pub(super) reactor: dunlin_net::Handle<Command>,
+    pub(super) view: View,
+    pub(super) pool: Arc<RwLock<Pool>>,
+    pub(super) answers: Arc<Answers<Event>>,
+    pub(super) tip: watch::Receiver<BlockHash>,
+    pub(super) dir: PathBuf,
+    pub(super) services: u64,
+    commit: Mutex<Option<JoinHandle<()>>>,
+}
+
+type Work = (Job, Completer<Done>);
+
+impl Bitcoin {
+    /// Opens the chain and starts the peer.
+    ///
+    /// # Errors
+    /// When the chain cannot be opened or the address is taken.
+    pub(super) fn start(args: &RunArgs, dir: &Path, stop: &Stop) -> anyhow::Result<Self> {
+        let params = Params::new(args.network);
+        let mut config = ChainConfig {
+            cache_bytes: usize::try_from(args.db_cache << 20)?,
+            ..ChainConfig::default()
+        };
+        if let Some(assume_valid) = &args.assume_valid {
+            config.assume_valid = assume_valid_option(assume_valid)?;
+        }
+        let chain = Chain::open_dir(params.clone(), dir, config)
+            .with_context(|| format!("cannot open the chain in {}", dir.display()))?;
+        let view = chain.view();
+        let pool = Arc::new(RwLock::new(Pool::new(dunlin_mempool::Config::default(), view.clone())));
+        let listen = args
+            .listen
+            .unwrap_or_else(|| default_listen(args.network, params.default_port));
+
+        let (tip_sender, tip) = watch::channel(view.tip().hash);
+        let answers = Arc::new(Answers::default());
+        let (work, jobs) = channel::<Work>();
+        let engine = Engine::new(chain, Arc::clone(&pool));
+        let stop_on_failure = stop.clone();
+        let commit = std::thread::Builder::new()
+            .name("chain".to_owned())
+            .spawn(move || commit(engine, &jobs, &stop_on_failure))
+            .context("cannot start the chain's thread")?;
+
+        let mut seed = [0; 32];
+        rand::rng().fill_bytes(&mut seed);
+        let reach = if args.network == Network::Regtest {
+            Reach::Anywhere
+        } else {
+            Reach::Public
+        };
+        let addresses = address_file::load(dir, seed, reach);
+        let regtest = args.network == Network::Regtest;
+        let config = dunlin_relay::Config {
+            seed,
+            user_agent: USER_AGENT.to_owned(),
+            connect_only: args.connect.clone(),
+            add_peers: args.add_peer.clone(),
+            listen_port: Some(listen.port()).filter(|port| *port != 0),
+            max_inbound: args.max_inbound,
+            immediate: regtest,
+            ..dunlin_relay::Config::default()
+        };
+        let services = config.services;
+        let machine = {
+            let (view, pool) = (view.clone(), Arc::clone(&pool));
+            move |now: Now| Relay::new(config, view, pool, addresses, now)
+        };
+        let magic = params.magic;
+        let reactor = dunlin_net::spawn(
+            dunlin_net::ReactorConfig {
+                // The machine keeps the limit and chooses whom to drop; it needs the newcomers at the door for that.
+                max_inbound: args.max_inbound.saturating_add(AT_THE_DOOR),
+                ..dunlin_net::ReactorConfig::new("bitcoin").listen(listen)
+            },
+            machine,
+            move |_| dunlin_relay::Codec::new(magic),
+            dispatcher(work, view.clone())?,
+            on_event(Arc::clone(&answers), tip_sender, stop.clone()),
+        )
+        .context("cannot listen for Bitcoin peers; choose another address with --listen")?;
+        Ok(Self {
+            reactor,
+            view,
+            pool,
+            answers,
+            tip,
+            dir: dir.to_owned(),
+            services,
+            commit: Mutex::new(Some(commit)),
+        })
+    }
+
+    /// Saves the known addresses now and then, until the process stops.
+    pub(super) async fn save_addresses(&self) {
+        loop {
+            tokio::time::sleep(SAVE_ADDRESSES).await;
+            self.save_addresses_now().await;
+        }
+    }
+
+    pub(super) async fn save_addresses_now(&self) {
+        let answer = self
+            .answers
+            .ask(|ticket| self.reactor.command(Command::Addresses { ticket }))
+            .await;
+        if let Ok(Event::Addresses { book, .. }) = answer
+            && let Err(error) = address_file::save(&self.dir, &book)
+        {
+            tracing::warn!("cannot save the known addresses: {error:#}");
+        }
+    }
+
+    /// Closes all links, then the chain.
+    pub(super) fn stop(&self) {
+        self.reactor.shutdown();
+        // The reactor's thread owned the only sender of work, so the commit thread ends once it has done all.
+        let commit = self.commit.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if commit.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the chain's thread failed; the next start goes on from its last flush");
+        }
+    }
+}
+
+fn assume_valid_option(text: &str) -> anyhow::Result<dunlin_chain::AssumeValid> {
+    if text == "none" {
+        return Ok(dunlin_chain::AssumeValid::Never);
+    }
+    let hash = text
+        .parse()
+        .with_context(|| format!("--assume-valid takes a block hash or `none`, not `{text}`"))?;
+    Ok(dunlin_chain::AssumeValid::Block(hash))
+}
+
+/// All addresses at the network's port; only this machine on regtest, whose blocks anyone can make.
+fn default_listen(network: Network, port: u16) -> SocketAddr {
+    let ip = if network == Network::Regtest {
+        Ipv4Addr::LOCALHOST
+    } else {
+        Ipv4Addr::UNSPECIFIED
+    };
+    SocketAddr::from((ip, port))
+}
+
+/// Sends jobs where they belong: reads to a pool, all else in order to the commit thread.
+fn dispatcher(work: Sender<Work>, view: View) -> anyhow::Result<impl FnMut(Job, Completer<Done>) + Send> {
+    let readers = dunlin_net::Pool::new("block-read", READ_THREADS).context("cannot start threads")?;
+    Ok(move |job, completer: Completer<Done>| match job {
+        Job::ReadBlock { .. } => {
+            let (view, work) = (view.clone(), work.clone());
+            readers.spawn(move || match dunlin_relay::read_block(&view, &job) {
+                Some(done @ Done::BlockRead { result: Ok(_), .. }) => completer.complete(done),
+                // A damaged record: the writer of the chain marks it, so that the block is fetched again.
+                _ => drop(work.send((job, completer))),
+            });
+        }
+        // The commit thread is gone only when it failed, and then the process is stopping.
+        job => drop(work.send((job, completer))),
+    })
+}
+
+/// The one writer of the chain.
+fn commit(mut engine: Engine, jobs: &Receiver<Work>, stop: &Stop) {
+    // However this thread ends, a node without a chain must not pretend to be one.
+    struct StopOnExit<'a>(&'a Stop);
+    impl Drop for StopOnExit<'_> {
+        fn drop(&mut self) {
+            self.0.trigger();
+        }
+    }
+    let _guard = StopOnExit(stop);
+    while let Ok((job, completer)) = jobs.recv() {
+        completer.complete(engine.run(super::now(), job));
+    }
+    if let Err(error) = engine.chain.close() {
+        tracing::error!("the last flush failed: {error}; the next start goes on from the one before");
+    }
+}
+
+fn on_event(answers: Arc<Answers<Event>>, tip: watch::Sender<BlockHash>, stop: Stop) -> impl FnMut(Event) + Send {
+    move |event| match event {
+        Event::BlockSubmitted { ticket, .. }
+        | Event::TxSubmitted { ticket, .. }
+        | Event::Peers { ticket, .. }
+        | Event::Added { ticket, .. }
+        | Event::Bans { ticket, .. }
+        | Event::Addresses { ticket, .. } => answers.give(ticket, event),
+        Event::TipChanged {
+            hash,
+            height,
+            disconnected,
+            connected,
+            ..
+        } => {
+            if disconnected > 0 {
+                tracing::info!("reorganised: {disconnected} blocks left, {connected} joined; height {height}, {hash}");
+            } else {
+                tracing::info!("height {height}, {hash}");
+            }
+            tip.send_replace(hash);
+        }
+        Event::Misbehaved {
+            link,
+            addr,
+            reason,
+            discouraged,
+        } => {
+            let and = if discouraged { ", and refused for a day" } else { "" };
+            tracing::warn!("peer {link} at {addr} is disconnected{and}: {reason}");
+        }
+        Event::PeerReady {
+            link,
+            addr,
+            direction,
+            user_agent,
+        } => {
+            tracing::info!("peer {link}: {direction} {addr} {user_agent}");
+        }
+        Event::PeerGone { link, addr, cause } => tracing::info!("peer {link} at {addr} is gone: {cause}"),
+        Event::TxAccepted { txid, .. } => tracing::debug!("transaction {txid}"),
+        Event::TxRejected { txid, reason, from } => tracing::debug!("transaction {txid} of peer {from}: {reason}"),
+        Event::StoreFailed { error } => {
+            tracing::error!("the chain cannot be written: {error}; stopping");
+            stop.trigger();
+        }
+    }
+}

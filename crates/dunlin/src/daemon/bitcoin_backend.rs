@@ -1,0 +1,159 @@
+//! What the API asks of the Bitcoin part.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, RwLock};
+
+use async_trait::async_trait;
+use bitcoin::{BlockHash, Transaction};
+use dunlin_api::BitcoinBackend;
+use dunlin_api::backend::{BackendError, NetTotals, PeerRow, SubmitBlockError, SubmitTxError};
+use dunlin_chain::{ParsedBlock, View};
+use dunlin_mempool::{Accepted, Pool};
+use dunlin_relay::{AddKind, Ban, Command, Event, PeerInfo, Subnet, Which};
+use tokio::sync::watch;
+
+use super::bitcoin::Bitcoin;
+
+impl Bitcoin {
+    async fn ask(&self, command: impl FnOnce(u64) -> Command) -> Result<Event, BackendError> {
+        self.answers.ask(|ticket| self.reactor.command(command(ticket))).await
+    }
+
+    async fn relay_peers(&self) -> Result<Vec<PeerInfo>, BackendError> {
+        match self.ask(|ticket| Command::Peers { ticket }).await? {
+            Event::Peers { peers, .. } => Ok(peers),
+            other => Err(mismatch(&other)),
+        }
+    }
+}
+
+/// A ticket answered with another kind of event would be a defect of the relay.
+fn mismatch(event: &Event) -> BackendError {
+    BackendError::Internal(format!("unexpected answer {event:?}"))
+}
+
+#[async_trait]
+impl BitcoinBackend for Bitcoin {
+    fn view(&self) -> View {
+        self.view.clone()
+    }
+
+    fn pool(&self) -> Arc<RwLock<Pool>> {
+        Arc::clone(&self.pool)
+    }
+
+    async fn submit_block(&self, block: Arc<ParsedBlock>) -> Result<bool, SubmitBlockError> {
+        match self.ask(|ticket| Command::SubmitBlock { ticket, block }).await? {
+            Event::BlockSubmitted { result, .. } => result.map_err(SubmitBlockError::Block),
+            other => Err(mismatch(&other).into()),
+        }
+    }
+
+    async fn submit_tx(&self, tx: Arc<Transaction>) -> Result<Accepted, SubmitTxError> {
+        match self.ask(|ticket| Command::SubmitTx { ticket, tx }).await? {
+            Event::TxSubmitted { result, .. } => result.map_err(SubmitTxError::Rejected),
+            other => Err(mismatch(&other).into()),
+        }
+    }
+
+    async fn peers(&self) -> Result<Vec<PeerRow>, BackendError> {
+        let peers = self.relay_peers().await?;
+        let links = self.reactor.links();
+        let row = |info: PeerInfo| {
+            let stats = links.iter().find(|link| link.id == info.link);
+            let (bytes_in, bytes_out) = stats.map_or((0, 0), |stats| (stats.bytes_in, stats.bytes_out));
+            PeerRow {
+                info,
+                addr_bind: None,
+                bytes_in,
+                bytes_out,
+            }
+        };
+        Ok(peers.into_iter().map(row).collect())
+    }
+
+    async fn add_node(&self, addr: SocketAddr, what: AddKind) -> Result<(), BackendError> {
+        if what != AddKind::Onetry {
+            let added = match self.ask(|ticket| Command::Added { ticket }).await? {
+                Event::Added { peers, .. } => peers,
+                other => return Err(mismatch(&other)),
+            };
+            let known = added.iter().any(|(known, _)| *known == addr);
+            if what == AddKind::Add && known {
+                return Err(BackendError::AlreadyExists(format!("{addr} is already added")));
+            }
+            if what == AddKind::Remove && !known {
+                return Err(BackendError::NotFound(format!("{addr} was not added")));
+            }
+        }
+        self.reactor.command(Command::AddPeer(addr, what));
+        Ok(())
+    }
+
+    async fn disconnect(&self, which: Which) -> Result<(), BackendError> {
+        let known = self.relay_peers().await?.into_iter().any(|peer| match which {
+            Which::Link(link) => peer.link == link,
+            Which::Addr(addr) => peer.addr == addr,
+        });
+        if !known {
+            return Err(BackendError::NotFound("no such peer is connected".to_owned()));
+        }
+        self.reactor.command(Command::Disconnect(which));
+        Ok(())
+    }
+
+    async fn ban(&self, subnet: Subnet, seconds: u64) -> Result<(), BackendError> {
+        self.reactor.command(Command::Ban {
+            subnet,
+            seconds,
+            reason: "manual".to_owned(),
+        });
+        Ok(())
+    }
+
+    async fn unban(&self, subnet: Subnet) -> Result<(), BackendError> {
+        if !self.banned().await?.iter().any(|ban| ban.subnet == subnet) {
+            return Err(BackendError::NotFound(format!("{subnet} is not banned")));
+        }
+        self.reactor.command(Command::Unban(subnet));
+        Ok(())
+    }
+
+    async fn banned(&self) -> Result<Vec<Ban>, BackendError> {
+        match self.ask(|ticket| Command::Bans { ticket }).await? {
+            Event::Bans { bans, .. } => Ok(bans),
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    fn net_totals(&self) -> NetTotals {
+        let totals = self.reactor.totals();
+        NetTotals {
+            bytes_in: totals.bytes_in,
+            bytes_out: totals.bytes_out,
+        }
+    }
+
+    fn listening(&self) -> Vec<SocketAddr> {
+        self.reactor.local_addrs().to_vec()
+    }
+
+    fn services(&self) -> u64 {
+        self.services
+    }
+
+    fn size_on_disk(&self) -> u64 {
+        let entries = std::fs::read_dir(self.dir.join("blocks"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        entries
+            .filter_map(|entry| entry.metadata().ok())
+            .map(|file| file.len())
+            .sum()
+    }
+
+    fn tip_changed(&self) -> watch::Receiver<BlockHash> {
+        self.tip.clone()
+    }
+}

@@ -1,0 +1,198 @@
+//! The daemon: puts the parts together, keeps them running, stops them in order.
+
+mod address_file;
+mod answers;
+mod bitcoin;
+mod bitcoin_backend;
+pub(crate) mod data_dir;
+pub(crate) mod signals;
+pub(crate) mod torrent;
+pub(crate) mod torrent_backend;
+mod torrent_jobs;
+
+use std::io::IsTerminal;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
+
+use anyhow::{Context, anyhow};
+use dunlin_api::dashboard::Token;
+use dunlin_api::rpc::{Auth, Cookie};
+use dunlin_api::{Node, Stop, dashboard, rpc};
+use dunlin_chain::Network;
+use dunlin_net::Clock;
+use dunlin_peer::Now;
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Part, RunArgs};
+use crate::config;
+use bitcoin::Bitcoin;
+use data_dir::{API_ADDRESS_FILE, API_TOKEN_FILE, COOKIE_FILE, RPC_ADDRESS_FILE};
+use torrent::Torrent;
+
+/// Time for work outside of the reactors: the commit thread, the trackers.
+pub(crate) fn now() -> Now {
+    static CLOCK: LazyLock<Clock> = LazyLock::new(Clock::start);
+    CLOCK.now()
+}
+
+/// Logs go to standard error; `RUST_LOG` chooses more or less of them.
+pub(crate) fn start_log(default: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+/// `dunlin run`.
+pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
+    start_log("info");
+    if args.stop_with_parent {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+    }
+    let data_dir = args.data_dir.clone().unwrap_or_else(config::default_data_dir);
+    let dir = data_dir::prepare(&data_dir, args.network)?;
+    let lock = dunlin_store::Lock::acquire(&dir)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(serve(&args, &dir));
+    drop(lock);
+    result
+}
+
+async fn serve(args: &RunArgs, dir: &Path) -> anyhow::Result<()> {
+    let started = Instant::now();
+    // Everything that can be refused is asked for before the chain is opened.
+    let mut auth = Auth::default();
+    for login in &args.rpc_auth {
+        auth.add_rpc_auth(login)
+            .map_err(|_| anyhow!("--rpc-auth takes USER:SALT$HASH, not `{login}`"))?;
+    }
+    let rpc_listener = listen(
+        args.rpc_listen.unwrap_or_else(|| default_rpc(args.network)),
+        "--rpc-listen",
+    )
+    .await?;
+    let api_listener = listen(args.api_listen, "--api-listen").await?;
+    let stop = Stop::new();
+
+    let bitcoin = match args.disable.contains(&Part::Bitcoin) {
+        true => None,
+        false => Some(Arc::new(Bitcoin::start(args, dir, &stop)?)),
+    };
+    let torrent = match args.disable.contains(&Part::Torrent) {
+        true => None,
+        false => match start_torrent(args, dir) {
+            Ok(torrent) => Some(Arc::new(torrent)),
+            Err(error) => {
+                if let Some(bitcoin) = bitcoin {
+                    bitcoin.stop();
+                }
+                return Err(error);
+            }
+        },
+    };
+    let node = Arc::new(Node {
+        network: args.network,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        user_agent: bitcoin::USER_AGENT.to_owned(),
+        started,
+        data_dir: dir.to_owned(),
+        bitcoin: bitcoin.clone().map(|part| part as _),
+        torrent: torrent.clone().map(|part| part as _),
+        stop: stop.clone(),
+    });
+
+    let result = answer(args, dir, node, (rpc_listener, auth), api_listener, bitcoin.as_deref()).await;
+    stop.trigger();
+    tracing::info!("stopping");
+    if let Some(torrent) = torrent {
+        torrent.stop();
+    }
+    if let Some(bitcoin) = bitcoin {
+        bitcoin.save_addresses_now().await;
+        bitcoin.stop();
+    }
+    result
+}
+
+fn start_torrent(args: &RunArgs, dir: &Path) -> anyhow::Result<Torrent> {
+    let options = torrent::Options::daemon(args, dir);
+    let torrent = Torrent::start(&options, Box::new(torrent::log_event))
+        .context("cannot listen for BitTorrent peers; choose another address with --torrent-listen")?;
+    if let Some(dir) = &options.resume_dir {
+        torrent.go_on(dir);
+    }
+    Ok(torrent)
+}
+
+/// Serves those who ask us things, until a signal or the `stop` method ends it.
+async fn answer(
+    args: &RunArgs,
+    dir: &Path,
+    node: Arc<Node>,
+    (rpc_listener, mut auth): (TcpListener, Auth),
+    api_listener: TcpListener,
+    bitcoin: Option<&Bitcoin>,
+) -> anyhow::Result<()> {
+    let stop = node.stop.clone();
+    let (rpc_addr, api_addr) = (rpc_listener.local_addr()?, api_listener.local_addr()?);
+    let writing = || format!("cannot write to the data directory {}", dir.display());
+    let token = Token::load_or_create(&dir.join(API_TOKEN_FILE)).with_context(writing)?;
+    let url = format!("http://{api_addr}/?token={}", token.as_str());
+    std::fs::write(dir.join(API_ADDRESS_FILE), api_addr.to_string()).with_context(writing)?;
+    std::fs::write(dir.join(RPC_ADDRESS_FILE), rpc_addr.to_string()).with_context(writing)?;
+    // The cookie comes last: who sees it finds everything else ready.
+    let cookie = Cookie::create(&dir.join(COOKIE_FILE)).with_context(writing)?;
+    cookie.allow(&mut auth);
+
+    let rpc_server = rpc::serve(rpc_listener, Arc::clone(&node), auth, Vec::new(), stop.clone());
+    let dashboard = dashboard::serve(api_listener, node, token, Vec::new(), stop.clone());
+    tracing::info!(
+        "dunlin {} on {}, in {}",
+        env!("CARGO_PKG_VERSION"),
+        args.network,
+        dir.display()
+    );
+    tracing::info!("RPC at {rpc_addr}, dashboard at {url}");
+    let signal = async {
+        tokio::select! {
+            result = signals::wait() => result.context("cannot wait for signals"),
+            () = stop.wait() => Ok(()),
+            () = save_addresses(bitcoin) => Ok(()),
+        }
+        .inspect(|()| stop.trigger())
+    };
+    let (signal, rpc_server, dashboard) = tokio::join!(signal, rpc_server, dashboard);
+    signal
+        .and(rpc_server.context("RPC"))
+        .and(dashboard.context("dashboard"))
+}
+
+async fn listen(addr: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(addr)
+        .await
+        .with_context(|| format!("cannot listen on {addr}; choose another address with {option}"))
+}
+
+/// Loopback, at Core's RPC port for the network.
+fn default_rpc(network: Network) -> SocketAddr {
+    let port = match network {
+        Network::Mainnet => 8332,
+        Network::Testnet4 => 48332,
+        Network::Signet => 38332,
+        Network::Regtest => 18443,
+    };
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+async fn save_addresses(bitcoin: Option<&Bitcoin>) {
+    match bitcoin {
+        Some(bitcoin) => bitcoin.save_addresses().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,216 @@
+//! The BitTorrent part: the torrent engine on its reactor, its disk and its trackers.
+//!
+//! The daemon and the commands that need no daemon (`dunlin torrent get`, `seed`) run this same part.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
+
+use anyhow::Context;
+use dunlin_net::ReactorConfig;
+use dunlin_torrent::command::{AddTorrent, Command, Config, Event, Source};
+use dunlin_torrent::{InfoHash, Metainfo, Session, resume};
+use rand::RngCore;
+
+use super::answers::Answers;
+use super::torrent_jobs;
+use crate::cli::RunArgs;
+
+/// How long saying goodbye to trackers and saving may take at the end.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// How the part is to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// Where to listen for peers.
+    pub(crate) listen: SocketAddr,
+    /// Where downloads go unless told otherwise.
+    pub(crate) download_dir: PathBuf,
+    /// Where what was verified is remembered; `None` remembers nothing.
+    pub(crate) resume_dir: Option<PathBuf>,
+}
+
+impl Options {
+    /// The daemon's.
+    pub(crate) fn daemon(args: &RunArgs, dir: &Path) -> Self {
+        Self {
+            listen: args.torrent_listen,
+            download_dir: args
+                .download_dir
+                .clone()
+                .unwrap_or_else(|| dir.join(super::data_dir::DOWNLOADS)),
+            resume_dir: Some(dir.join("torrents")),
+        }
+    }
+}
+
+/// What the engine tells whoever looks on.
+pub(crate) type Listener = Box<dyn FnMut(&Event) + Send>;
+
+/// What the daemon's log says of torrents.
+pub(super) fn log_event(event: &Event) {
+    match event {
+        Event::Added { info_hash, new: true } => tracing::info!("torrent {info_hash} added"),
+        Event::MetadataReceived { info_hash, metainfo } => {
+            tracing::info!("torrent {info_hash} is {}", metainfo.name);
+        }
+        Event::Completed { info_hash } => tracing::info!("torrent {info_hash} is complete"),
+        Event::PieceFailed { info_hash, piece, from } => {
+            tracing::warn!(
+                "torrent {info_hash}: piece {piece} came with wrong bytes from {from:?}; it is fetched again"
+            );
+        }
+        Event::PeerBanned {
+            info_hash,
+            addr,
+            reason,
+        } => {
+            tracing::warn!("torrent {info_hash}: peer {addr} is dropped: {reason}");
+        }
+        Event::Error { info_hash, text } => tracing::error!("torrent {info_hash} cannot go on: {text}"),
+        _ => {}
+    }
+}
+
+/// What each torrent consists of, as far as known.
+pub(super) type Metainfos = Mutex<HashMap<InfoHash, Arc<Metainfo>>>;
+
+/// The map is valid after each of its operations, so a panic elsewhere does not spoil it.
+pub(super) fn lock(metainfos: &Metainfos) -> MutexGuard<'_, HashMap<InfoHash, Arc<Metainfo>>> {
+    metainfos.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The running BitTorrent peer.
+pub(crate) struct Torrent {
+    pub(super) reactor: dunlin_net::Handle<Command>,
+    pub(super) answers: Arc<Answers<Event>>,
+    pub(super) metainfos: Arc<Metainfos>,
+    pub(super) download_dir: PathBuf,
+    stopped: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Torrent {
+    /// Starts the peer, without any torrent.
+    ///
+    /// # Errors
+    /// When the address is taken.
+    pub(crate) fn start(options: &Options, mut listener: Listener) -> anyhow::Result<Self> {
+        if let Some(dir) = &options.resume_dir {
+            std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        }
+        let answers = Arc::new(Answers::default());
+        let metainfos = Arc::new(Metainfos::default());
+        let (told, stopped) = mpsc::channel();
+        let mut seed = [0; 32];
+        rand::rng().fill_bytes(&mut seed);
+        let mut config = Config::new(seed);
+        config.resume_dir.clone_from(&options.resume_dir);
+        let on_event = {
+            let (answers, metainfos) = (Arc::clone(&answers), Arc::clone(&metainfos));
+            move |event: Event| {
+                listener(&event);
+                match event {
+                    Event::Status { ticket, .. } => answers.give(ticket, event),
+                    Event::MetadataReceived { info_hash, metainfo } => {
+                        drop(lock(&metainfos).insert(info_hash, metainfo))
+                    }
+                    Event::Removed { info_hash, .. } => drop(lock(&metainfos).remove(&info_hash)),
+                    Event::Stopped => drop(told.send(())),
+                    _ => {}
+                }
+            }
+        };
+        let reactor = dunlin_net::spawn(
+            ReactorConfig {
+                max_inbound: config.limits.links,
+                ..ReactorConfig::new("torrent").listen(options.listen)
+            },
+            move |now| Session::new(config, now),
+            |_| dunlin_torrent::wire::Codec::default(),
+            torrent_jobs::dispatcher()?,
+            on_event,
+        )
+        .context("BitTorrent")?;
+        let port = reactor.local_addrs().first().map(SocketAddr::port);
+        reactor.command(Command::Listening { port });
+        Ok(Self {
+            reactor,
+            answers,
+            metainfos,
+            download_dir: options.download_dir.clone(),
+            stopped: Mutex::new(stopped),
+        })
+    }
+
+    /// Goes on with the torrents of earlier runs, as the resume files in `dir` tell of them.
+    pub(super) fn go_on(&self, dir: &Path) {
+        let saved = resume::load_dir(dir).unwrap_or_else(|error| {
+            tracing::warn!("cannot read {}: {error}", dir.display());
+            Vec::new()
+        });
+        for (file, loaded) in saved {
+            let add = loaded
+                .map_err(anyhow::Error::from)
+                .and_then(|resume| resumed(resume, None));
+            match add {
+                Ok(add) => self.add(add),
+                Err(error) => tracing::warn!("{}: {error:#}; add the torrent again", file.display()),
+            }
+        }
+    }
+
+    /// Takes on a torrent.
+    pub(crate) fn add(&self, add: AddTorrent) {
+        if let Source::Metainfo(metainfo) = &add.source {
+            lock(&self.metainfos).insert(metainfo.info_hash, Arc::clone(metainfo));
+        }
+        self.command(Command::Add(Box::new(add)));
+    }
+
+    /// Gives the engine a command; `false` when it has ended.
+    pub(crate) fn command(&self, command: Command) -> bool {
+        self.reactor.command(command)
+    }
+
+    /// Where it listens.
+    pub(crate) fn listening(&self) -> Vec<SocketAddr> {
+        self.reactor.local_addrs().to_vec()
+    }
+
+    /// Says goodbye to trackers and peers, saves what was verified, closes all links.
+    pub(crate) fn stop(&self) {
+        self.reactor.command(Command::Stop);
+        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        if stopped.recv_timeout(STOP_WITHIN).is_err() {
+            tracing::warn!(
+                "a tracker or the disk did not answer in time; what is not saved is checked at the next start"
+            );
+        }
+        self.reactor.shutdown();
+    }
+}
+
+/// A torrent as an earlier run left it; from `source` where it is given, else from what was saved.
+pub(crate) fn resumed(saved: resume::Resume, source: Option<Source>) -> anyhow::Result<AddTorrent> {
+    let source = match (source, saved.metainfo()?) {
+        (_, Some(metainfo)) => Source::Metainfo(Arc::new(metainfo)),
+        (Some(source), None) => source,
+        (None, None) => {
+            let mut magnet = dunlin_torrent::Magnet::new(saved.info_hash);
+            magnet.name = Some(saved.name.clone()).filter(|name| !name.is_empty());
+            magnet.trackers = saved.trackers.iter().flatten().cloned().collect();
+            Source::Magnet(magnet)
+        }
+    };
+    let mut add = AddTorrent::new(source, saved.dir.clone());
+    add.paused = saved.paused;
+    add.resume = Some(Arc::new(saved));
+    Ok(add)
+}
+
+/// What an earlier run remembered of one torrent.
+pub(crate) fn remembered(resume_dir: &Path, info_hash: InfoHash) -> Option<resume::Resume> {
+    resume::Resume::load(&resume_dir.join(resume::file_name(info_hash))).ok()
+}
