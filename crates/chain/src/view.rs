@@ -24,6 +24,9 @@ const MAX_TIP_AGE: u64 = 24 * 60 * 60;
 /// How often [`View::coins`] tries to catch a state that holds still before it stops the writer for a moment.
 const TRIES: usize = 8;
 
+/// Headers that [`View::missing_blocks`] looks at in one go.
+const CHUNK: u32 = 512;
+
 /// What the one writer and all readers share.
 pub(crate) struct Shared {
     pub(crate) params: Params,
@@ -198,17 +201,35 @@ impl View {
     /// Blocks to fetch: those that the validated chain has lost to a damaged disk, then those on the way to the best
     /// header that are not stored, in height order, without those that `skip` names; at most `max`.
     pub fn missing_blocks(&self, max: usize, skip: impl Fn(&BlockHash) -> bool) -> Vec<(u32, BlockHash)> {
-        let tree = self.shared.tree();
-        let fork = tree.node(tree.fork_point(tree.best_header())).height;
-        let lost = tree.lost().map(|id| tree.node(id));
-        let ahead = (fork.saturating_add(1)..)
-            .map_while(|height| tree.best_at(height))
-            .map(|id| tree.node(id));
-        lost.chain(ahead)
-            .filter(|node| node.block.is_none() && !node.invalid && !skip(&node.hash))
-            .map(|node| (node.height, node.hash))
-            .take(max)
-            .collect()
+        let missing = |tree: &Tree, id: NodeId| {
+            let node = tree.node(id);
+            (node.block.is_none() && !node.invalid).then_some((node.height, node.hash))
+        };
+        let (mut found, mut height): (Vec<_>, u32) = {
+            let tree = self.shared.tree();
+            let fork = tree.node(tree.fork_point(tree.best_header())).height;
+            let lost = tree.lost().filter_map(|id| missing(&tree, id)).collect();
+            (lost, fork.saturating_add(1))
+        };
+        found.retain(|(_, hash)| !skip(hash));
+        // The lock is not held while `skip` runs: it may well ask this view something.
+        loop {
+            let (some, top) = {
+                let tree = self.shared.tree();
+                let top = tree.node(tree.best_header()).height;
+                let ids = (height..=top)
+                    .take(CHUNK as usize)
+                    .filter_map(|height| tree.best_at(height));
+                (ids.filter_map(|id| missing(&tree, id)).collect::<Vec<_>>(), top)
+            };
+            found.extend(some.into_iter().filter(|(_, hash)| !skip(hash)));
+            if found.len() >= max || top.saturating_sub(height) < CHUNK {
+                break;
+            }
+            height = height.saturating_add(CHUNK);
+        }
+        found.truncate(max);
+        found
     }
 
     /// A stored block in wire encoding; `None` when it is not known or not stored.

@@ -496,6 +496,24 @@ fn locators_and_headers_lead_a_peer_along_the_active_chain() {
 }
 
 #[test]
+fn missing_blocks_are_listed_however_far_the_headers_are_ahead() {
+    let made = blocks(genesis(), 1, 1300);
+    let mut chain = chain();
+    give_headers(&mut chain, &made).unwrap();
+    give_all(&mut chain, &made[..2]);
+    let heights = |max, low| -> Vec<u32> {
+        let view = chain.view();
+        // What is skipped may be asked of the same view.
+        let missing = view.missing_blocks(max, |hash| view.entry(hash).unwrap().height < low);
+        missing.into_iter().map(|(height, _)| height).collect()
+    };
+    assert_eq!(heights(5000, 0), (3..=1300).collect::<Vec<_>>());
+    assert_eq!(heights(600, 650), (650..1250).collect::<Vec<_>>());
+    assert_eq!(heights(3, 1300), [1300]);
+    assert_eq!(heights(3, 1301), [0; 0]);
+}
+
+#[test]
 fn the_first_download_ends_once_and_for_all() {
     let mut chain = chain();
     let view = chain.view();
