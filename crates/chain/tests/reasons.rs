@@ -343,7 +343,7 @@ fn both_engines_give_the_same_reason() {
 
     // Signature operations that only the coins show: a witness script that never runs its 80,001 checks.
     let script = ScriptBuf::from_bytes([&[0x00, 0x63][..], &[0xac; 9990], &[0x68, 0x51]].concat());
-    let mut funding = spend(other, &vec![1000; 9]);
+    let mut funding = spend(other, &[1000; 9]);
     for output in &mut funding.output {
         output.script_pubkey = script.to_p2wsh();
     }

@@ -8,3 +8,4 @@ mod harness;
 mod limits;
 mod mining;
 mod replacement;
+mod soak;
