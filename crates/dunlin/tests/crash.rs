@@ -11,7 +11,7 @@ use dunlin_testkit::core::{Bitcoind, Options};
 use dunlin_testkit::dunlin::{Dunlin, run, start_command};
 use dunlin_testkit::libtorrent::Libtorrent;
 use dunlin_testkit::metainfo::Torrent;
-use dunlin_testkit::wait::{wait_equal, wait_for};
+use dunlin_testkit::wait::{wait_equal, wait_for, wait_until};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -148,7 +148,7 @@ fn killed_during_a_download_it_goes_on() {
     let seeder = Libtorrent::start().unwrap();
     let hash = seeder.seed(&path, &home).unwrap();
     // Slow enough that 30 kills fall into the download.
-    seeder.limit(&hash, 8 << 20, 0).unwrap();
+    seeder.limit(&hash, 6 << 20, 0).unwrap();
 
     let output = folder.path().join("got");
     let (source, target) = (path.display().to_string(), output.display().to_string());
@@ -156,17 +156,26 @@ fn killed_during_a_download_it_goes_on() {
     let args = [
         "torrent", "get", &source, "--output", &target, "--peer", &peer, "--no-dht", "--no-lsd", "--json",
     ];
+    let given = || seeder.status(&hash).unwrap()["uploaded"].as_u64().unwrap();
     let mut killed_at_work = 0;
-    for _ in 0..KILLS {
+    for kill in 0..KILLS {
+        let before = given();
         let mut download = start_command(Path::new(DUNLIN), args, &folder.path().join("get.log")).unwrap();
-        std::thread::sleep(Duration::from_millis(50 + random.below(500)));
+        if kill % 2 == 0 {
+            // At any instant, the opening and checking of what is there included.
+            std::thread::sleep(Duration::from_millis(random.below(500)));
+        } else {
+            // While data flows.
+            wait_until("data flows", LIMIT, || given() > before || download.exited().is_some()).unwrap();
+            std::thread::sleep(Duration::from_millis(random.below(300)));
+        }
         if download.exited().is_none() {
             killed_at_work += 1;
             download.kill9();
         }
     }
     assert_eq!(killed_at_work, KILLS, "the download was over before the last kill");
-    let given_before = seeder.status(&hash).unwrap()["uploaded"].as_u64().unwrap();
+    let given_before = given();
 
     seeder.limit(&hash, 0, 0).unwrap();
     let outcome = run(Path::new(DUNLIN), args, LIMIT).unwrap();
@@ -175,7 +184,7 @@ fn killed_during_a_download_it_goes_on() {
     assert_eq!(sum, content::sha256_file(&home.join("file.bin")).unwrap());
     // What was verified before a kill was not fetched again: the last run needed less than the whole, and all runs
     // together not much more than the whole and what each kill tore off.
-    let given = seeder.status(&hash).unwrap()["uploaded"].as_u64().unwrap();
+    let given = given();
     let last = given - given_before;
     eprintln!("given before the last run {given_before}, in it {last}, of {TOTAL}");
     assert!(given_before > 4 << 20, "the kills fell into a download that moved");
