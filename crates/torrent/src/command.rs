@@ -57,7 +57,7 @@ pub struct Limits {
     pub peer_requests: usize,
     /// Bytes handed to the disk and not yet written; beyond it links are not read.
     pub dirty_bytes: u64,
-    /// Bytes read for one peer and not yet on their way.
+    /// Bytes being read for one peer or queued on its link; more than the driver's send mark.
     pub upload_window: u64,
 }
 

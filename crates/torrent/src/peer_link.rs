@@ -190,8 +190,10 @@ pub(crate) struct PeerLink {
 
     /// The peer's requests that wait.
     pub(crate) requests: VecDeque<Block>,
-    /// Bytes being read for the peer or sent to it that it is not known to have taken.
-    pub(crate) window_used: u64,
+    /// Bytes being read for the peer.
+    pub(crate) reads_bytes: u64,
+    /// Bytes sent since the driver last said that its queue drained.
+    pub(crate) sent_bytes: u64,
     pub(crate) stalled_since: Option<Now>,
     pub(crate) metadata_served: u32,
 
@@ -233,7 +235,8 @@ impl PeerLink {
             unasked_blocks: 0,
             reading: true,
             requests: VecDeque::new(),
-            window_used: 0,
+            reads_bytes: 0,
+            sent_bytes: 0,
             stalled_since: None,
             metadata_served: 0,
             down: Meter::default(),

@@ -226,6 +226,9 @@ impl Session {
         if theirs.peer_id == self.shared.peer_id {
             if dialled.is_some() {
                 torrent.is_myself(link.addr);
+            } else {
+                // Our own other end knows the address, and learns from the answer whose it is.
+                self.shake(link.id, info_hash);
             }
             return self.close(link.id, CloseReason::benign("connected to myself"));
         }
@@ -366,12 +369,6 @@ impl Machine for Session {
     }
 
     fn handle_timeout(&mut self, now: Now) {
-        if self.shared.wake.is_some_and(|wake| wake <= now) {
-            self.shared.wake = None;
-            for torrent in self.torrents.values_mut() {
-                torrent.serve_all_stalled(now, &mut self.shared);
-            }
-        }
         if now >= self.next_tick {
             self.tick(now);
         }
@@ -379,11 +376,7 @@ impl Machine for Session {
     }
 
     fn poll_timeout(&self) -> Option<Now> {
-        let tick = (!self.torrents.is_empty() || !self.links.is_empty()).then_some(self.next_tick);
-        match (tick, self.shared.wake) {
-            (Some(tick), Some(wake)) => Some(tick.min(wake)),
-            (tick, wake) => tick.or(wake),
-        }
+        (!self.torrents.is_empty() || !self.links.is_empty()).then_some(self.next_tick)
     }
 
     fn poll(&mut self) -> Option<Output<Message, Event, Job>> {

@@ -1,8 +1,6 @@
 //! What all torrents of a session share: settings, randomness, the outbox, and the bound on unwritten bytes.
 
-use std::time::Duration;
-
-use dunlin_peer::{CloseReason, LinkId, Now, Outbox, Output};
+use dunlin_peer::{CloseReason, LinkId, Outbox, Output};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -26,8 +24,6 @@ pub(crate) struct Shared {
     pub(crate) links: usize,
     /// The program is about to end.
     pub(crate) stopping: bool,
-    /// An earlier wake-up than the next tick is wanted.
-    pub(crate) wake: Option<Now>,
     next_ticket: u64,
 }
 
@@ -44,7 +40,6 @@ impl Shared {
             dirty: 0,
             links: 0,
             stopping: false,
-            wake: None,
             next_ticket: 0,
         }
     }
@@ -61,12 +56,6 @@ impl Shared {
 
     pub(crate) fn close(&mut self, link: LinkId, reason: CloseReason) {
         self.out.close(link, reason);
-    }
-
-    /// Asks for a wake-up `after` from now, unless one is due earlier.
-    pub(crate) fn wake_after(&mut self, now: Now, after: Duration) {
-        let at = now + after;
-        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
     }
 
     /// Stops or goes on reading from a link.

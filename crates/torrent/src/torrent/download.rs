@@ -20,7 +20,7 @@ const SNUB: Duration = Duration::from_secs(60);
 /// Blocks that nobody asked for, after which a link is closed.
 const UNASKED_MAX: u32 = 32;
 /// Blocks that one peer is asked for again in the end game.
-const END_GAME_BLOCKS: usize = 16;
+const END_GAME_BLOCKS: usize = 4;
 /// With this many requests or fewer on their way a peer takes part in the end game.
 const END_GAME_IDLE: usize = 2;
 /// Pause after a peer refused a request.

@@ -13,9 +13,9 @@ use crate::disk::{self, DiskError, DiskErrorKind};
 use crate::shared::Shared;
 use crate::wire::{Block, MAX_BLOCK_LEN, Message};
 
-/// A full send window opens again after this long even when nothing told that the peer took its bytes: the
-/// driver bounds what is queued on a link.
-const STALL: Duration = Duration::from_millis(100);
+/// A full send window opens again after this long even when the driver never said that its queue drained: it may
+/// have a mark beyond our window, and it bounds what is queued on a link in any case.
+const STALL: Duration = Duration::from_secs(2);
 
 impl Torrent {
     /// One round of the choker.
@@ -114,8 +114,6 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(&id) else {
             return Ok(());
         };
-        // Whoever asks for more has taken in what it asked for before.
-        peer.window_used = peer.window_used.saturating_sub(u64::from(block.len));
         let allowed = !peer.am_choking || peer.allowed_out.contains(&block.piece);
         if !have || !allowed || peer.requests.len() >= limit {
             if peer.fast {
@@ -143,7 +141,7 @@ impl Torrent {
     fn serve(&mut self, now: Now, shared: &mut Shared, id: LinkId) {
         let window = shared.config.limits.upload_window;
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        while peer.window_used < window {
+        while peer.reads_bytes.saturating_add(peer.sent_bytes) < window {
             let Some(first) = peer.requests.pop_front() else {
                 peer.stalled_since = None;
                 return;
@@ -160,7 +158,7 @@ impl Torrent {
                 blocks.push(next);
                 peer.requests.pop_front();
             }
-            peer.window_used = peer.window_used.saturating_add(u64::from(whole.len));
+            peer.reads_bytes = peer.reads_bytes.saturating_add(u64::from(whole.len));
             let ticket = shared.ticket();
             self.reads.insert(ticket, Read { link: id, blocks });
             shared.disk(disk::Job::ReadBlock {
@@ -169,9 +167,8 @@ impl Torrent {
                 ticket,
             });
         }
-        if !peer.requests.is_empty() && peer.stalled_since.is_none() {
-            peer.stalled_since = Some(now);
-            shared.wake_after(now, STALL);
+        if !peer.requests.is_empty() {
+            peer.stalled_since.get_or_insert(now);
         }
     }
 
@@ -183,6 +180,9 @@ impl Torrent {
                 let Some(peer) = self.peers.get_mut(&read.link) else {
                     return;
                 };
+                let whole = data.len() as u64;
+                peer.reads_bytes = peer.reads_bytes.saturating_sub(whole);
+                peer.sent_bytes = peer.sent_bytes.saturating_add(whole);
                 for block in read.blocks {
                     let len = block.len as usize;
                     if data.len() < len {
@@ -201,11 +201,12 @@ impl Torrent {
                 }
             }
             Err(error) => {
-                if let Some(peer) = self.peers.get_mut(&read.link)
-                    && peer.fast
-                {
+                if let Some(peer) = self.peers.get_mut(&read.link) {
                     for block in read.blocks {
-                        peer.send(now, shared, Message::Reject(block));
+                        peer.reads_bytes = peer.reads_bytes.saturating_sub(u64::from(block.len));
+                        if peer.fast {
+                            peer.send(now, shared, Message::Reject(block));
+                        }
                     }
                 }
                 self.read_failed(now, shared, &error);
@@ -232,7 +233,7 @@ impl Torrent {
     /// The link's send queue has drained.
     pub(crate) fn writable(&mut self, now: Now, shared: &mut Shared, id: LinkId) {
         if let Some(peer) = self.peers.get_mut(&id) {
-            peer.window_used = 0;
+            peer.sent_bytes = 0;
             peer.stalled_since = None;
             self.serve(now, shared, id);
         }
@@ -244,13 +245,6 @@ impl Torrent {
             && peer.stalled_since.is_some_and(|since| now.since(since) >= STALL)
         {
             self.writable(now, shared, id);
-        }
-    }
-
-    /// As [`Torrent::serve_stalled`], for all links; between two ticks.
-    pub(crate) fn serve_all_stalled(&mut self, now: Now, shared: &mut Shared) {
-        for id in self.links() {
-            self.serve_stalled(now, shared, id);
         }
     }
 }

@@ -22,7 +22,7 @@ use sha1::{Digest, Sha1};
 
 pub type NodeId = usize;
 
-/// As the reactor's: beyond this `Writable` is owed, at a quarter of it it is given.
+/// As the reactor's: `Writable` is owed for every so many bytes, and given when a quarter of it is left.
 const SEND_MARK: usize = 1 << 20;
 const CHUNK: usize = 32 << 10;
 pub const DISK_TIME: Duration = Duration::from_millis(1);
@@ -30,14 +30,13 @@ pub const DISK_TIME: Duration = Duration::from_millis(1);
 /// May change a message on its way out; false drops it.
 pub type Mangle = Box<dyn FnMut(&mut Message) -> bool>;
 
-#[derive(Default)]
 struct End {
     node: NodeId,
     other: LinkId,
     codec: Codec,
     queue: VecDeque<Bytes>,
     queued: usize,
-    owes_writable: bool,
+    since_writable: usize,
     input: BytesMut,
     paused: bool,
     closing: Option<CloseReason>,
@@ -70,11 +69,28 @@ pub struct Node {
 }
 
 enum Ev {
-    Dial { node: NodeId, life: u64, addr: SocketAddr, token: DialToken },
-    Uplink { node: NodeId },
-    Arrive { link: LinkId, bytes: Bytes },
-    Gone { link: LinkId, cause: DisconnectCause },
-    Done { node: NodeId, life: u64, done: Box<Done> },
+    Dial {
+        node: NodeId,
+        life: u64,
+        addr: SocketAddr,
+        token: DialToken,
+    },
+    Uplink {
+        node: NodeId,
+    },
+    Arrive {
+        link: LinkId,
+        bytes: Bytes,
+    },
+    Gone {
+        link: LinkId,
+        cause: DisconnectCause,
+    },
+    Done {
+        node: NodeId,
+        life: u64,
+        done: Box<Done>,
+    },
 }
 
 pub struct Bed {
@@ -167,11 +183,22 @@ impl Bed {
 
     /// Puts a torrent's content where the node will look for it.
     pub fn place(&mut self, node: NodeId, torrent: &Torrent) {
+        self.place_pieces(node, torrent, |_| true);
+    }
+
+    /// Only these pieces of it are right.
+    pub fn place_pieces(&mut self, node: NodeId, torrent: &Torrent, right: impl Fn(u32) -> bool) {
+        let mut content = torrent.content.clone();
+        for (piece, bytes) in (0..).zip(content.chunks_mut(torrent.meta.piece_length as usize)) {
+            if !right(piece) {
+                bytes.fill(0);
+            }
+        }
         let dir = self.nodes[node].dir.join("files");
         for (path, range) in torrent.files() {
             let path = dir.join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, &torrent.content[range]).unwrap();
+            std::fs::write(path, &content[range]).unwrap();
         }
     }
 
@@ -198,7 +225,12 @@ impl Bed {
         for known in self.tracker.values_mut() {
             known.remove(&addr);
         }
-        let mine: Vec<LinkId> = self.ends.iter().filter(|(_, end)| end.node == node).map(|(&id, _)| id).collect();
+        let mine: Vec<LinkId> = self
+            .ends
+            .iter()
+            .filter(|(_, end)| end.node == node)
+            .map(|(&id, _)| id)
+            .collect();
         for id in mine {
             if let Some(end) = self.ends.remove(&id) {
                 let cause = DisconnectCause::Transport("connection reset by the peer".into());
@@ -217,7 +249,11 @@ impl Bed {
         n.config.seed[31] = n.config.seed[31].wrapping_add(1);
         n.session = Some(Session::new(n.config.clone(), now));
         let folder = n.config.resume_dir.clone().unwrap();
-        let found: Vec<Resume> = resume::load_dir(&folder).unwrap().into_iter().map(|(_, r)| r.unwrap()).collect();
+        let found: Vec<Resume> = resume::load_dir(&folder)
+            .unwrap()
+            .into_iter()
+            .map(|(_, r)| r.unwrap())
+            .collect();
         for resume in &found {
             let source = match resume.metainfo().unwrap() {
                 Some(metainfo) => Source::Metainfo(Arc::new(metainfo)),
@@ -234,7 +270,10 @@ impl Bed {
     }
 
     pub fn completed(&self, node: NodeId) -> bool {
-        self.nodes[node].events.iter().any(|event| matches!(event, Event::Completed { .. }))
+        self.nodes[node]
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Completed { .. }))
     }
 
     pub fn links_of(&self, node: NodeId) -> usize {
@@ -290,7 +329,13 @@ impl Bed {
     /// Bytes that need not be a message.
     pub fn puppet_sends_bytes(&mut self, link: LinkId, bytes: &'static [u8]) {
         let other = self.ends[&link].other;
-        self.at(self.latency, Ev::Arrive { link: other, bytes: Bytes::from_static(bytes) });
+        self.at(
+            self.latency,
+            Ev::Arrive {
+                link: other,
+                bytes: Bytes::from_static(bytes),
+            },
+        );
     }
 
     pub fn is_open(&self, link: LinkId) -> bool {
@@ -304,7 +349,10 @@ impl Bed {
 
     fn next_time(&self) -> Option<Now> {
         let event = self.queue.keys().next().map(|(at, _)| *at);
-        let timers = self.nodes.iter().filter_map(|node| node.session.as_ref()?.poll_timeout());
+        let timers = self
+            .nodes
+            .iter()
+            .filter_map(|node| node.session.as_ref()?.poll_timeout());
         timers.chain(event).min()
     }
 
@@ -312,7 +360,12 @@ impl Bed {
         let Some(at) = self.next_time() else { return false };
         self.now = self.now.max(at);
         for node in 0..self.nodes.len() {
-            let due = |node: &Node| node.session.as_ref().and_then(Session::poll_timeout).is_some_and(|t| t <= at);
+            let due = |node: &Node| {
+                node.session
+                    .as_ref()
+                    .and_then(Session::poll_timeout)
+                    .is_some_and(|t| t <= at)
+            };
             if due(&self.nodes[node]) {
                 self.nodes[node].session.as_mut().unwrap().handle_timeout(self.now);
                 self.drain(node);
@@ -330,7 +383,12 @@ impl Bed {
 
     fn event(&mut self, ev: Ev) {
         match ev {
-            Ev::Dial { node, life, addr, token } => {
+            Ev::Dial {
+                node,
+                life,
+                addr,
+                token,
+            } => {
                 if self.nodes[node].life != life {
                     return;
                 }
@@ -363,16 +421,39 @@ impl Bed {
     fn connect(&mut self, from: NodeId, to: NodeId, token: Option<DialToken>) -> LinkId {
         let (near, far) = (LinkId(self.next_link), LinkId(self.next_link + 1));
         self.next_link += 2;
-        let end = |node, other| End { node, other, ..End::default() };
+        let end = |node, other| End {
+            node,
+            other,
+            codec: Codec::new(),
+            queue: VecDeque::new(),
+            queued: 0,
+            since_writable: 0,
+            input: BytesMut::new(),
+            paused: false,
+            closing: None,
+        };
         self.ends.insert(near, end(from, far));
         self.ends.insert(far, end(to, near));
         let port = 20_000 + (near.0 % 40_000) as u16;
         let addr = SocketAddr::new(self.nodes[from].addr.ip(), port);
         self.input(
             from,
-            Input::Connected(Link { id: near, addr: self.nodes[to].addr, direction: Direction::Outbound, token }),
+            Input::Connected(Link {
+                id: near,
+                addr: self.nodes[to].addr,
+                direction: Direction::Outbound,
+                token,
+            }),
         );
-        self.input(to, Input::Connected(Link { id: far, addr, direction: Direction::Inbound, token: None }));
+        self.input(
+            to,
+            Input::Connected(Link {
+                id: far,
+                addr,
+                direction: Direction::Inbound,
+                token: None,
+            }),
+        );
         near
     }
 
@@ -388,7 +469,13 @@ impl Bed {
                 Ok(None) => return,
                 Err(error) => {
                     let other = end.other;
-                    self.at(self.latency, Ev::Gone { link: other, cause: DisconnectCause::Remote });
+                    self.at(
+                        self.latency,
+                        Ev::Gone {
+                            link: other,
+                            cause: DisconnectCause::Remote,
+                        },
+                    );
                     return self.end(link, DisconnectCause::Codec(error.to_string()));
                 }
             }
@@ -441,11 +528,19 @@ impl Bed {
                 let mut buf = SendBuf::default();
                 end.codec.encode(&msg, &mut buf);
                 end.queued += buf.len();
-                end.owes_writable |= end.queued > SEND_MARK;
+                end.since_writable += buf.len();
                 end.queue.push_back(Bytes::from(buf.to_vec()));
                 self.transmit(node);
             }
-            Output::Dial { addr, token } => self.at(self.latency, Ev::Dial { node, life, addr, token }),
+            Output::Dial { addr, token } => self.at(
+                self.latency,
+                Ev::Dial {
+                    node,
+                    life,
+                    addr,
+                    token,
+                },
+            ),
             Output::Close { link, reason } => {
                 if let Some(end) = self.ends.get_mut(&link) {
                     end.closing = Some(reason);
@@ -462,13 +557,26 @@ impl Bed {
                 if let Some(end) = self.ends.get_mut(&link) {
                     end.paused = false;
                     // Delivered from the queue, not from within the machine's own turn.
-                    self.at(Duration::ZERO, Ev::Arrive { link, bytes: Bytes::new() });
+                    self.at(
+                        Duration::ZERO,
+                        Ev::Arrive {
+                            link,
+                            bytes: Bytes::new(),
+                        },
+                    );
                 }
             }
             Output::Job(Job::Disk(job)) => {
                 let done = Done::Disk(self.nodes[node].disk.run(job));
                 let time = self.nodes[node].disk_time;
-                self.at(time, Ev::Done { node, life, done: Box::new(done) });
+                self.at(
+                    time,
+                    Ev::Done {
+                        node,
+                        life,
+                        done: Box::new(done),
+                    },
+                );
             }
             Output::Job(Job::Announce(request)) => {
                 let me = self.nodes[node].addr;
@@ -487,8 +595,18 @@ impl Bed {
                     warning: None,
                     tracker_id: None,
                 };
-                let done = Done::Announced { request, result: Ok(response) };
-                self.at(self.latency * 2, Ev::Done { node, life, done: Box::new(done) });
+                let done = Done::Announced {
+                    request,
+                    result: Ok(response),
+                };
+                self.at(
+                    self.latency * 2,
+                    Ev::Done {
+                        node,
+                        life,
+                        done: Box::new(done),
+                    },
+                );
             }
             Output::Event(event) => self.nodes[node].events.push(event),
         }
@@ -502,7 +620,9 @@ impl Bed {
         }
         let waiting = |(_, end): &(&LinkId, &End)| end.node == node && !end.queue.is_empty();
         let after = self.ends.range(LinkId(n.turn.0 + 1)..).find(waiting);
-        let Some((&link, _)) = after.or_else(|| self.ends.iter().find(waiting)) else { return };
+        let Some((&link, _)) = after.or_else(|| self.ends.iter().find(waiting)) else {
+            return;
+        };
         let rate = n.rate;
         self.nodes[node].turn = link;
         self.nodes[node].uplink_busy = true;
@@ -515,11 +635,19 @@ impl Bed {
         }
         end.queued -= chunk.len();
         let other = end.other;
-        let writable = end.owes_writable && end.queued <= SEND_MARK / 4;
-        end.owes_writable &= !writable;
+        let writable = end.since_writable > SEND_MARK && end.queued <= SEND_MARK / 4;
+        if writable {
+            end.since_writable = 0;
+        }
         let time = Duration::from_micros((chunk.len() as u64 * 1_000_000).div_ceil(rate));
         self.at(time, Ev::Uplink { node });
-        self.at(time + self.latency, Ev::Arrive { link: other, bytes: chunk.freeze() });
+        self.at(
+            time + self.latency,
+            Ev::Arrive {
+                link: other,
+                bytes: chunk.freeze(),
+            },
+        );
         self.close_when_sent(link);
         if writable {
             self.input(node, Input::Writable { link });
@@ -528,11 +656,25 @@ impl Bed {
 
     fn close_when_sent(&mut self, link: LinkId) {
         let Some(end) = self.ends.get(&link) else { return };
-        let Some(reason) = end.closing.clone().filter(|_| end.queue.is_empty()) else { return };
+        let Some(reason) = end.closing.clone().filter(|_| end.queue.is_empty()) else {
+            return;
+        };
         let other = end.other;
         // Beyond the last chunk's time on the way.
-        self.at(self.latency * 3, Ev::Gone { link: other, cause: DisconnectCause::Remote });
-        self.at(Duration::ZERO, Ev::Gone { link, cause: DisconnectCause::Ours(reason) });
+        self.at(
+            self.latency * 3,
+            Ev::Gone {
+                link: other,
+                cause: DisconnectCause::Remote,
+            },
+        );
+        self.at(
+            Duration::ZERO,
+            Ev::Gone {
+                link,
+                cause: DisconnectCause::Ours(reason),
+            },
+        );
     }
 }
 
@@ -556,7 +698,10 @@ impl Torrent {
         .flatten()
         .take(len)
         .collect();
-        let hashes: Vec<u8> = content.chunks(piece_len).flat_map(|piece| Sha1::digest(piece).to_vec()).collect();
+        let hashes: Vec<u8> = content
+            .chunks(piece_len)
+            .flat_map(|piece| Sha1::digest(piece).to_vec())
+            .collect();
         let first = len / 3;
         let mut bytes = b"d8:announce23:http://tracker/announce4:infod5:filesl".to_vec();
         bytes.extend(format!("d6:lengthi{first}e4:pathl1:aee").bytes());
@@ -565,7 +710,10 @@ impl Torrent {
         bytes.extend(&hashes);
         bytes.extend(b"ee");
         let meta = Metainfo::parse(&bytes).unwrap();
-        Self { content, meta: Arc::new(meta) }
+        Self {
+            content,
+            meta: Arc::new(meta),
+        }
     }
 
     pub fn source(&self) -> Source {
@@ -578,6 +726,10 @@ impl Torrent {
 
     fn files(&self) -> Vec<(PathBuf, std::ops::Range<usize>)> {
         let range = |range: std::ops::Range<u64>| range.start as usize..range.end as usize;
-        self.meta.files.iter().map(|file| (file.path.clone(), range(file.range()))).collect()
+        self.meta
+            .files
+            .iter()
+            .map(|file| (file.path.clone(), range(file.range())))
+            .collect()
     }
 }

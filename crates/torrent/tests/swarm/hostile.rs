@@ -6,9 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dunlin_peer::{DisconnectCause, LinkId};
 use dunlin_torrent::command::{Event, Source};
-use dunlin_torrent::wire::{
-    Block, ExtHandshake, ExtensionIds, Handshake, Message, Metadata, Reserved,
-};
+use dunlin_torrent::wire::{Block, ExtHandshake, ExtensionIds, Handshake, Message, Metadata, Reserved};
 use dunlin_torrent::{Magnet, PeerId};
 
 use crate::bed::{Bed, NodeId, Torrent};
@@ -51,9 +49,20 @@ fn a_seed_that_sends_only_rubbish_is_banned_and_the_rest_goes_on() {
     for node in leechers {
         bed.assert_content(node, &torrent);
         let banned = banned(&bed, node);
-        assert!(banned.iter().any(|addr| addr.ip() == bed.nodes[liar].addr.ip()), "{banned:?}");
-        assert!(banned.iter().all(|addr| addr.ip() != bed.nodes[honest].addr.ip()), "{banned:?}");
-        assert!(bed.nodes[node].events.iter().any(|event| matches!(event, Event::PieceFailed { .. })));
+        assert!(
+            banned.iter().any(|addr| addr.ip() == bed.nodes[liar].addr.ip()),
+            "{banned:?}"
+        );
+        assert!(
+            banned.iter().all(|addr| addr.ip() != bed.nodes[honest].addr.ip()),
+            "{banned:?}"
+        );
+        assert!(
+            bed.nodes[node]
+                .events
+                .iter()
+                .any(|event| matches!(event, Event::PieceFailed { .. }))
+        );
     }
     assert_eq!(bed.links_of(liar), 0);
 }
@@ -105,10 +114,16 @@ fn metadata_lies_do_not_stop_a_magnet_link() {
     }));
     let peers: Vec<SocketAddr> = [wrong, huge, honest].iter().map(|&node| bed.nodes[node].addr).collect();
     let leecher = bed.node(1 << 20);
-    bed.add(leecher, Source::Magnet(Magnet::new(torrent.info_hash())), |add| add.peers = peers);
+    bed.add(leecher, Source::Magnet(Magnet::new(torrent.info_hash())), |add| {
+        add.peers = peers
+    });
     bed.run_until_all_complete(&[leecher], Duration::from_secs(120));
     bed.assert_content(leecher, &torrent);
-    assert!(banned(&bed, leecher).iter().all(|addr| addr.ip() == bed.nodes[wrong].addr.ip()));
+    assert!(
+        banned(&bed, leecher)
+            .iter()
+            .all(|addr| addr.ip() == bed.nodes[wrong].addr.ip())
+    );
 }
 
 /// A leecher, and a puppet that has shaken hands with it and claims to have everything.
@@ -194,7 +209,11 @@ fn odd_but_harmless_messages_are_survived() {
         Message::ExtHandshake(ext.clone()),
         Message::ExtHandshake(ext),
         Message::Metadata(Metadata::Request { piece: u32::MAX }),
-        Message::Metadata(Metadata::Data { piece: 9, total_size: 1, data: Bytes::new() }),
+        Message::Metadata(Metadata::Data {
+            piece: 9,
+            total_size: 1,
+            data: Bytes::new(),
+        }),
         Message::Metadata(Metadata::Reject { piece: 9 }),
         Message::Port(6881),
         Message::Suggest(u32::MAX),
@@ -220,7 +239,10 @@ fn odd_but_harmless_messages_are_survived() {
     }
     bed.run_for(Duration::from_secs(3));
     assert!(bed.is_open(link), "{:?}", bed.nodes[node].ended);
-    let rejected = bed.nodes[puppet].inbox.iter().any(|(_, msg)| *msg == Message::Reject(block));
+    let rejected = bed.nodes[puppet]
+        .inbox
+        .iter()
+        .any(|(_, msg)| *msg == Message::Reject(block));
     assert!(rejected, "with the fast extension every request is answered");
     assert!(bed.status(node).availability.iter().all(|&count| count == 1));
 }
@@ -244,7 +266,10 @@ fn who_does_not_shake_hands_or_falls_silent_is_dropped() {
     let (mut bed, node, puppet, link) = puppet_bed(&torrent);
     bed.run_for(Duration::from_secs(150));
     assert!(bed.is_open(link));
-    let alive = bed.nodes[puppet].inbox.iter().any(|(_, msg)| *msg == Message::KeepAlive);
+    let alive = bed.nodes[puppet]
+        .inbox
+        .iter()
+        .any(|(_, msg)| *msg == Message::KeepAlive);
     assert!(alive, "we keep the link alive");
     bed.run_for(Duration::from_secs(60));
     assert!(!bed.is_open(link), "silent for three minutes");
@@ -258,7 +283,11 @@ fn a_peer_that_takes_requests_and_sends_nothing_is_snubbed_and_others_serve() {
     bed.puppet_says(puppet, link, Message::HaveAll);
     bed.puppet_says(puppet, link, Message::Unchoke);
     bed.run_for(Duration::from_secs(5));
-    let asked = bed.nodes[puppet].inbox.iter().filter(|(_, msg)| matches!(msg, Message::Request(_))).count();
+    let asked = bed.nodes[puppet]
+        .inbox
+        .iter()
+        .filter(|(_, msg)| matches!(msg, Message::Request(_)))
+        .count();
     assert_eq!(asked, 64, "a fresh peer is asked for a mebibyte");
     // Keep-alives keep the link, nothing else comes.
     for _ in 0..3 {
@@ -290,7 +319,11 @@ fn a_flood_of_requests_is_bounded_by_our_queue() {
     bed.puppet_says(puppet, link, Message::Interested);
     bed.run_for(Duration::from_secs(2));
     for round in 0..4_000u32 {
-        let block = Block { piece: round % 64, begin: 0, len: 16_384 };
+        let block = Block {
+            piece: round % 64,
+            begin: 0,
+            len: 16_384,
+        };
         bed.puppet_says(puppet, link, Message::Request(block));
     }
     bed.run_for(Duration::from_secs(4));

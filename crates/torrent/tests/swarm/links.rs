@@ -24,7 +24,11 @@ fn two_that_dial_each_other_keep_one_link() {
     bed.run_for(Duration::from_secs(20));
     assert_eq!((bed.links_of(a), bed.links_of(b)), (1, 1));
     bed.run_until_all_complete(&[b], Duration::from_secs(300));
-    let twins = bed.nodes[a].ended.iter().filter(|cause| is_ours(cause, "already connected")).count();
+    let twins = bed.nodes[a]
+        .ended
+        .iter()
+        .filter(|cause| is_ours(cause, "already connected"))
+        .count();
     assert!(twins <= 1, "they do not go on dialling each other");
 }
 
@@ -36,8 +40,16 @@ fn nobody_talks_to_itself() {
     let own = bed.nodes[node].addr;
     bed.add(node, torrent.source(), |add| add.peers.push(own));
     bed.run_for(Duration::from_secs(120));
-    let selves = bed.nodes[node].ended.iter().filter(|cause| is_ours(cause, "myself")).count();
-    assert!((1..=2).contains(&selves), "once, and never again: {:?}", bed.nodes[node].ended);
+    let selves = bed.nodes[node]
+        .ended
+        .iter()
+        .filter(|cause| is_ours(cause, "myself"))
+        .count();
+    assert!(
+        (1..=2).contains(&selves),
+        "once, and never again: {:?}",
+        bed.nodes[node].ended
+    );
     assert_eq!(bed.links_of(node), 0);
 }
 
@@ -65,12 +77,25 @@ fn peers_are_described() {
     let leecher = bed.leech(1 << 20, &torrent);
     bed.run_until(Duration::from_secs(20), |bed| bed.status(leecher).pieces_done >= 30);
     let status = bed.status(leecher);
-    let [peer]: &[PeerStatus] = &status.peers[..] else { panic!("one peer") };
+    let [peer]: &[PeerStatus] = &status.peers[..] else {
+        panic!("one peer")
+    };
     assert_eq!(peer.client, format!("Dunlin {}", env!("CARGO_PKG_VERSION")));
-    assert_eq!((peer.progress_milli, peer.flags.seed, peer.flags.interested), (1000, true, true));
+    assert_eq!(
+        (peer.progress_milli, peer.flags.seed, peer.flags.interested),
+        (1000, true, true)
+    );
     assert!(!peer.flags.choked && peer.requests > 0);
-    assert!((500_000..2_000_000).contains(&peer.download_rate), "{}", peer.download_rate);
-    assert!(status.eta.is_some_and(|secs| (1..30).contains(&secs)), "{:?}", status.eta);
+    assert!(
+        (500_000..2_000_000).contains(&peer.download_rate),
+        "{}",
+        peer.download_rate
+    );
+    assert!(
+        status.eta.is_some_and(|secs| (1..30).contains(&secs)),
+        "{:?}",
+        status.eta
+    );
     assert_eq!(status.availability, vec![1; torrent.meta.piece_count() as usize]);
     assert_eq!(status.copies_milli, 1000);
     let serving = bed.status(seed);
@@ -91,9 +116,21 @@ fn removing_a_torrent_frees_its_place_in_the_limits() {
     bed.run_for(Duration::from_secs(5));
     assert_eq!(bed.links_of(leecher), 1);
     let info_hash = torrent.info_hash();
-    bed.command(leecher, Command::Remove { info_hash, delete_files: false });
+    bed.command(
+        leecher,
+        Command::Remove {
+            info_hash,
+            delete_files: false,
+        },
+    );
     bed.run_for(Duration::from_secs(1));
-    bed.command(seed, Command::Remove { info_hash, delete_files: false });
+    bed.command(
+        seed,
+        Command::Remove {
+            info_hash,
+            delete_files: false,
+        },
+    );
     bed.run_for(Duration::from_secs(1));
     bed.add(seed, other.source(), |_| {});
     bed.run_for(Duration::from_secs(1));

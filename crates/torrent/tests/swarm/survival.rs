@@ -20,14 +20,20 @@ fn after_a_stop_midway_the_download_goes_on_where_it_was() {
     bed.run_until(Duration::from_secs(60), |bed| bed.status(leecher).pieces_done >= 100);
     bed.command(leecher, Command::Stop);
     bed.run_until(Duration::from_secs(5), |bed| {
-        bed.nodes[leecher].events.iter().any(|event| matches!(event, Event::Stopped))
+        bed.nodes[leecher]
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Stopped))
     });
     let before = bed.status(leecher).pieces_done;
     bed.kill(leecher);
     bed.nodes[leecher].events.clear();
     bed.restart(leecher);
     bed.run_until(Duration::from_secs(5), |bed| {
-        bed.nodes[leecher].events.iter().any(|event| matches!(event, Event::Checked { .. }))
+        bed.nodes[leecher]
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Checked { .. }))
     });
     assert_eq!(bed.status(leecher).pieces_done, before, "all of it was believed");
     bed.run_until_all_complete(&[leecher], Duration::from_secs(60));
@@ -53,9 +59,15 @@ fn killed_at_any_moment_it_recovers_from_verified_pieces() {
             bed.add(leecher, torrent.source(), |_| {});
         }
         bed.run_until(Duration::from_secs(5), |bed| {
-            bed.nodes[leecher].events.iter().any(|event| matches!(event, Event::Checked { .. }))
+            bed.nodes[leecher]
+                .events
+                .iter()
+                .any(|event| matches!(event, Event::Checked { .. }))
         });
-        assert!(bed.status(leecher).pieces_done >= before, "what was written is found again");
+        assert!(
+            bed.status(leecher).pieces_done >= before,
+            "what was written is found again"
+        );
         bed.run_until_all_complete(&[leecher], Duration::from_secs(60));
         bed.assert_content(leecher, &torrent);
     }
@@ -133,14 +145,28 @@ fn pause_resume_recheck_and_remove_do_what_they_say() {
     bed.command(leecher, Command::Recheck { info_hash });
     bed.run_until(Duration::from_secs(5), |bed| {
         let all_but_one = torrent.meta.piece_count() - 1;
-        bed.nodes[leecher].events.iter().any(|event| matches!(event, Event::Checked { have, .. } if *have == all_but_one))
+        bed.nodes[leecher]
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Checked { have, .. } if *have == all_but_one))
     });
     bed.run_until_all_complete(&[leecher], Duration::from_secs(60));
     bed.assert_content(leecher, &torrent);
 
-    bed.command(leecher, Command::Remove { info_hash, delete_files: true });
+    bed.command(
+        leecher,
+        Command::Remove {
+            info_hash,
+            delete_files: true,
+        },
+    );
     bed.run_for(Duration::from_secs(2));
-    assert!(bed.nodes[leecher].events.iter().any(|event| matches!(event, Event::Removed { error: None, .. })));
+    assert!(
+        bed.nodes[leecher]
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Removed { error: None, .. }))
+    );
     assert!(!file.exists());
     let resume = bed.nodes[leecher].config.resume_dir.clone().unwrap();
     assert_eq!(std::fs::read_dir(resume).unwrap().count(), 0);
@@ -158,8 +184,15 @@ fn a_disk_error_stops_the_download_and_resume_tries_again() {
     let obstacle = bed.nodes[leecher].dir.join("files/content/a");
     std::fs::create_dir_all(&obstacle).unwrap();
     bed.add(leecher, torrent.source(), |_| {});
-    bed.run_until(Duration::from_secs(20), |bed| matches!(bed.status(leecher).state, State::Error(_)));
-    assert!(bed.nodes[leecher].events.iter().any(|event| matches!(event, Event::Error { .. })));
+    bed.run_until(Duration::from_secs(20), |bed| {
+        matches!(bed.status(leecher).state, State::Error(_))
+    });
+    assert!(
+        bed.nodes[leecher]
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Error { .. }))
+    );
     std::fs::remove_dir(&obstacle).unwrap();
     bed.command(leecher, Command::Resume { info_hash });
     bed.run_until_all_complete(&[leecher], Duration::from_secs(60));
