@@ -17,8 +17,8 @@ pub struct ReactorConfig {
     pub max_dialing: usize,
     /// How long a dial may take.
     pub dial_timeout: Duration,
-    /// Bytes in a link's send queue above which paced sending should stop; once it has drained to a quarter the
-    /// machine gets `Writable`.
+    /// A machine that has queued more than this many bytes on a link gets `Writable` as soon as no more than a quarter
+    /// of it waits in the send queue.
     pub send_mark: usize,
     /// Bytes in a link's send queue above which nothing is read from the link.
     pub read_mark: usize,

@@ -50,8 +50,9 @@ pub(crate) struct Link<C> {
     send: RefCell<SendBuf>,
     /// The most that was queued since the queue was last made anew.
     peak: Cell<usize>,
-    /// The queue went beyond the send mark and `Writable` is owed.
-    owes_writable: Cell<bool>,
+    /// Bytes queued since the machine last got `Writable`. Beyond the send mark another one is owed, whether or not
+    /// so much was ever in the queue at once: a machine that paces itself cannot see how fast the socket drains.
+    since_writable: Cell<usize>,
     /// When the peer last took something, or the queue last began to fill.
     progress: Cell<Now>,
     paused: Cell<bool>,
@@ -74,7 +75,7 @@ impl<C: Codec> Link<C> {
             codec: RefCell::new(codec),
             send: RefCell::new(SendBuf::default()),
             peak: Cell::new(0),
-            owes_writable: Cell::new(false),
+            since_writable: Cell::new(0),
             progress: Cell::new(now),
             paused: Cell::new(false),
             state: RefCell::new(State::Open),
@@ -93,11 +94,11 @@ impl<C: Codec> Link<C> {
         if send.is_empty() {
             self.progress.set(clock.now());
         }
+        let before = send.len();
         self.codec.borrow_mut().encode(msg, &mut send);
         self.peak.set(self.peak.get().max(send.len()));
-        if send.len() > config.send_mark {
-            self.owes_writable.set(true);
-        }
+        let queued = send.len().saturating_sub(before);
+        self.since_writable.set(self.since_writable.get().saturating_add(queued));
         if send.len() > config.send_cap {
             // Frees the memory at once: nothing of it will be sent.
             *send = SendBuf::default();
@@ -324,10 +325,11 @@ where
             Poll::Pending => Wait::Socket,
         };
         let queued = link.send.borrow().len();
-        if !(link.owes_writable.get() && link.is_open() && queued <= driver.config.send_mark / 4) {
+        let owed = link.since_writable.get() > driver.config.send_mark;
+        if !(owed && link.is_open() && queued <= driver.config.send_mark / 4) {
             break;
         }
-        link.owes_writable.set(false);
+        link.since_writable.set(0);
         driver.input(Input::Writable { link: link.id });
     }
     wait

@@ -57,7 +57,8 @@ pub enum Input<Msg, Command, Done> {
         /// The message.
         msg: Msg,
     },
-    /// The link's send queue had filled beyond its mark and has drained again: paced bulk sending may go on.
+    /// The link's send queue has drained: paced bulk sending may go on. It comes once for every mark's worth of bytes
+    /// (the driver's setting, about a mebibyte) that was queued, also when the queue was never that full at once.
     Writable {
         /// This link.
         link: LinkId,
