@@ -206,12 +206,6 @@ impl HeaderSync {
             return node.misbehaving(link, "headers message size");
         }
         let last = last.block_hash();
-        if headers
-            .windows(2)
-            .any(|pair| matches!(pair, [a, b] if b.prev_blockhash != a.block_hash()))
-        {
-            return node.misbehaving(link, "non-continuous headers sequence");
-        }
         if node.view.entry(&first.prev_blockhash).is_none() {
             // Perhaps an announcement after blocks that we have not heard of.
             ask(node, link, None);

@@ -94,7 +94,6 @@ impl Node {
         let discouraged = peer.kind != Kind::Manual && !addr.ip().to_canonical().is_loopback();
         if discouraged {
             self.bans.discourage(addr.ip(), self.now.unix_secs(), &reason);
-            self.close_refused();
         }
         self.out.event(Event::Misbehaved {
             link,
@@ -103,6 +102,9 @@ impl Node {
             discouraged,
         });
         self.close(link, CloseReason::fault(reason));
+        if discouraged {
+            self.close_refused();
+        }
     }
 
     /// Closes every link to an address that is refused.

@@ -42,6 +42,9 @@ pub(crate) fn tick(node: &mut Node, link: LinkId, downloading: bool) {
     };
     let filter = if downloading {
         EVERYTHING
+    } else if least <= floor {
+        // A pool with room asks for no more than its lowest rate, and that is no secret.
+        floor
     } else {
         round(node, least).max(floor)
     };
