@@ -1,6 +1,7 @@
 //! Header sync: which peer is asked for headers, what its answers mean, what we answer.
 //!
-//! While the best header is older than a day one peer at a time is asked, then all. A full `headers` message leads to
+//! While the best header is older than a day one peer at a time is asked, then all. A peer that has nothing more, or
+//! is silent, makes room for the next. A full `headers` message leads to
 //! the next question; headers that do not connect lead to a question from our best header.
 
 use std::time::Duration;
@@ -166,7 +167,7 @@ impl HeaderSync {
             .peers
             .values()
             .filter(|peer| peer.is_ready() && peer.headers.started)
-            .any(|peer| peer.headers.asked.is_none_or(|asked| now.since(asked) < PATIENCE));
+            .any(|peer| peer.headers.asked.is_some_and(|asked| now.since(asked) < PATIENCE));
         let mut candidates: Vec<_> = node
             .peers
             .values()

@@ -133,7 +133,10 @@ impl Relay {
             Message::NotFound(items) => self.on_notfound(link, items),
             Message::GetHeaders(locator) => self.headers.on_getheaders(node, link, &locator),
             Message::GetBlocks(locator) => self.server.on_getblocks(node, link, &locator),
-            Message::Headers(headers) => self.headers.on_headers(node, link, headers),
+            Message::Headers(headers) => {
+                self.headers.on_headers(node, link, headers);
+                self.headers.start(node, self.blocks.in_flight());
+            }
             Message::Tx { tx, .. } => self.txs.on_tx(node, link, tx),
             Message::Block(block) => self.on_block(link, block),
             Message::RawBlock(raw) => match ParsedBlock::parse(raw) {
@@ -223,6 +226,7 @@ impl Relay {
                     self.blocks.pump(&mut self.node, Some(link));
                     HeaderSync::maybe_sendheaders(&mut self.node, link);
                 }
+                self.headers.start(&mut self.node, self.blocks.in_flight());
             }
             Done::Block {
                 from,

@@ -260,3 +260,15 @@ fn a_peer_that_does_not_know_headers_announcements_is_served_by_inventory() {
         .any(|msg| matches!(msg, Message::Headers(h) if h == [next.block.header]));
     assert!(announced);
 }
+
+#[test]
+fn a_first_peer_that_has_nothing_does_not_hide_a_second_that_has_everything() {
+    let blocks = money::chain_of(40, START - 30 * 24 * 3600, &[]);
+    let mut bed = Bed::new();
+    let (empty, fresh, full) = (bed.member(), bed.member(), bed.member());
+    bed.preload(full, &blocks);
+    bed.join(empty, fresh);
+    bed.run(Duration::from_secs(5));
+    bed.join(empty, full);
+    assert!(bed.run_until(Duration::from_secs(10), |bed| bed.members[empty].height() == 40));
+}
