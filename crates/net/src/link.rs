@@ -98,7 +98,8 @@ impl<C: Codec> Link<C> {
         self.codec.borrow_mut().encode(msg, &mut send);
         self.peak.set(self.peak.get().max(send.len()));
         let queued = send.len().saturating_sub(before);
-        self.since_writable.set(self.since_writable.get().saturating_add(queued));
+        self.since_writable
+            .set(self.since_writable.get().saturating_add(queued));
         if send.len() > config.send_cap {
             // Frees the memory at once: nothing of it will be sent.
             *send = SendBuf::default();

@@ -112,18 +112,39 @@ fn writable_comes_once_the_queue_has_drained() {
         server.during(Duration::from_millis(100)).is_empty(),
         "the mark was not reached"
     );
-    for _ in 0..6 {
-        server.send(link, vec![0; 4 << 20]);
-    }
+    // More than the kernel takes over by itself.
+    server.send(link, vec![0; 16 << 20]);
     assert!(
         server.during(Duration::from_millis(300)).is_empty(),
         "nothing drained yet"
     );
-    for _ in 0..6 {
-        client.receive();
-    }
+    client.receive();
     assert!(matches!(server.next(), Event::Writable(id) if id == link));
     assert!(server.during(Duration::from_millis(100)).is_empty(), "once");
+}
+
+#[test]
+fn writable_comes_to_a_sender_whose_queue_never_fills() {
+    let config = ReactorConfig {
+        send_mark: 1 << 20,
+        ..config()
+    };
+    let server = start(config, Manners::default());
+    let mut client = Raw::connect(server.addr());
+    let link = server.connected().id;
+    for _ in 0..3 {
+        for _ in 0..4 {
+            assert!(
+                server.during(Duration::from_millis(20)).is_empty(),
+                "less than the mark"
+            );
+            server.send(link, vec![0; 250 << 10]);
+            client.receive();
+        }
+        server.send(link, vec![0; 50 << 10]);
+        client.receive();
+        assert!(matches!(server.next(), Event::Writable(id) if id == link));
+    }
 }
 
 #[test]

@@ -20,10 +20,10 @@ pub struct Conditions {
     pub dial_timeout: Duration,
     /// A node's inbound links beyond this are closed at once.
     pub max_inbound: usize,
-    /// Bytes sent on a link and not yet taken in by the other side above which the sender should stop; it gets
-    /// `Writable` when a quarter of it is left.
+    /// A machine that has sent more than this many bytes on a link gets `Writable` as soon as the other side has taken
+    /// in all but a quarter of it.
     pub send_mark: usize,
-    /// Such bytes above which the link is dropped.
+    /// Bytes sent on a link and not yet taken in by the other side above which the link is dropped.
     pub send_cap: usize,
     /// How long what a closing link has queued may take.
     pub close_timeout: Duration,

@@ -71,7 +71,8 @@ pub(super) struct End<Msg, C> {
     waiting: VecDeque<Parcel<Msg>>,
     /// Bytes sent that the other side has not taken in.
     unread: usize,
-    owes_writable: bool,
+    /// Bytes sent since this side last got `Writable`; beyond the send mark another one is owed.
+    since_writable: usize,
     pub(super) way: Way,
 }
 
@@ -87,7 +88,7 @@ impl<Msg, C> End<Msg, C> {
             paused: false,
             waiting: VecDeque::new(),
             unread: 0,
-            owes_writable: false,
+            since_writable: 0,
             way: Way::default(),
         }
     }
@@ -117,7 +118,7 @@ impl<M: Machine, C: Codec<Msg = M::Msg>> Sim<M, C> {
         let length = encoded.len();
         let bytes = Bytes::from(encoded.to_vec());
         end.unread += length;
-        end.owes_writable |= end.unread > self.conditions.send_mark;
+        end.since_writable += length;
         let full = end.unread > self.conditions.send_cap;
         let fate = end.way.send(self.now, length, latency, &self.conditions, &mut self.rng);
         self.recorder
@@ -222,8 +223,8 @@ impl<M: Machine, C: Codec<Msg = M::Msg>> Sim<M, C> {
             return;
         };
         end.unread = end.unread.saturating_sub(length);
-        if end.owes_writable && end.is_open() && end.unread <= mark / 4 {
-            end.owes_writable = false;
+        if end.since_writable > mark && end.is_open() && end.unread <= mark / 4 {
+            end.since_writable = 0;
             let (node, link) = (end.node, end.link);
             self.recorder.record(self.now, Kind::Writable, node.0, pipe.0, link.0);
             self.input(node, Input::Writable { link });
