@@ -24,7 +24,8 @@ impl Torrent {
             (None, true, _) => State::Paused,
             (None, false, Stage::Metadata(_)) => State::Metadata,
             (None, false, Stage::Checking(_)) => State::Checking,
-            (None, false, Stage::Active(_)) if self.only_serves() => State::Seeding,
+            // What is complete but not yet safe on the disk is not done.
+            (None, false, Stage::Active(_)) if self.only_serves() && !self.finishing => State::Seeding,
             (None, false, Stage::Active(_)) => State::Downloading,
         }
     }
