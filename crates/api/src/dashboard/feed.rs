@@ -22,7 +22,7 @@ const PERIOD: Duration = Duration::from_millis(1000);
 const MAX_WATCHERS: usize = 32;
 
 /// The latest snapshot, taken only while somebody watches.
-pub(super) struct Feed {
+pub(crate) struct Feed {
     latest: Arc<watch::Sender<Arc<str>>>,
     watchers: Arc<Semaphore>,
 }

@@ -67,11 +67,11 @@ pub async fn serve(
     listener: TcpListener,
     node: Arc<Node>,
     token: Token,
-    host_names: Vec<String>,
+    host_names: &[String],
     stop: Stop,
 ) -> std::io::Result<()> {
     let addr = listener.local_addr()?;
-    let router = router(node, token, Hosts::new(addr, &host_names), addr.port());
+    let router = router(node, token, Hosts::new(addr, host_names), addr.port());
     http::serve(listener, router, stop).await;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use bitcoin::block::Header;
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{BlockHash, OutPoint, Target, Txid};
-use dunlin_chain::{Entry, Network, ParsedBlock, Status, StoreError, View};
+use dunlin_chain::{Entry, Network, ParsedBlock, StoreError, View};
 use serde_json::{Map, Value, json};
 
 use super::error::{
@@ -339,15 +339,4 @@ pub(crate) fn block_from_hex(text: &str) -> Result<std::sync::Arc<ParsedBlock>, 
     let failed = || RpcError::new(DESERIALIZATION_ERROR, "Block decode failed");
     let bytes = hex::decode(text).map_err(|_| failed())?;
     ParsedBlock::parse(bytes.into()).map_err(|_| failed())
-}
-
-/// Core's word for a chain tip.
-pub(crate) fn tip_status(entry: &Entry, active: bool) -> &'static str {
-    match entry.status {
-        _ if active => "active",
-        Status::Invalid => "invalid",
-        Status::HeaderOnly => "headers-only",
-        Status::Stored => "valid-headers",
-        Status::Valid => "valid-fork",
-    }
 }

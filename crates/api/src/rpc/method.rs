@@ -10,7 +10,7 @@ use super::error::RpcError;
 use super::server::Shared;
 
 /// One method.
-pub struct Method {
+pub(crate) struct Method {
     /// Its name on the wire.
     pub name: &'static str,
     /// The heading it stands under in `help`.
@@ -26,7 +26,7 @@ pub struct Method {
 }
 
 /// One argument.
-pub struct Arg {
+pub(crate) struct Arg {
     /// Its name; others that mean the same follow after `|`.
     pub names: &'static str,
     /// Its JSON type.
@@ -39,7 +39,7 @@ pub struct Arg {
 
 /// The JSON type of an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A string.
     Str,
     /// A string of hex digits.
@@ -58,7 +58,7 @@ pub enum Kind {
 
 /// Whether an argument can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub(crate) enum Need {
     /// It must be there.
     Required,
     /// It may be left out.
@@ -70,10 +70,10 @@ pub enum Need {
 }
 
 /// What a call answers.
-pub type Answer = Result<Value, RpcError>;
+pub(crate) type Answer = Result<Value, RpcError>;
 
 /// How a method runs.
-pub enum Run {
+pub(crate) enum Run {
     /// It reads disk or memory: on a thread that may block.
     Blocking(fn(&Call) -> Answer),
     /// It waits for the program's machines.
@@ -81,7 +81,7 @@ pub enum Run {
 }
 
 /// One call, arguments already in position.
-pub struct Call {
+pub(crate) struct Call {
     /// The server's state.
     pub shared: Arc<Shared>,
     /// The method called.
@@ -92,7 +92,7 @@ pub struct Call {
 
 impl Arg {
     /// An argument that must be there.
-    pub const fn required(names: &'static str, kind: Kind, about: &'static str) -> Self {
+    pub(crate) const fn required(names: &'static str, kind: Kind, about: &'static str) -> Self {
         Self {
             names,
             kind,
@@ -102,7 +102,7 @@ impl Arg {
     }
 
     /// An argument that may be left out.
-    pub const fn optional(names: &'static str, kind: Kind, about: &'static str) -> Self {
+    pub(crate) const fn optional(names: &'static str, kind: Kind, about: &'static str) -> Self {
         Self {
             names,
             kind,
@@ -112,7 +112,7 @@ impl Arg {
     }
 
     /// An argument that counts as `default` when left out.
-    pub const fn default(names: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Self {
+    pub(crate) const fn default(names: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Self {
         Self {
             names,
             kind,
@@ -122,7 +122,7 @@ impl Arg {
     }
 
     /// An argument for tests, not shown in `help`.
-    pub const fn hidden(names: &'static str, kind: Kind) -> Self {
+    pub(crate) const fn hidden(names: &'static str, kind: Kind) -> Self {
         Self {
             names,
             kind,
@@ -132,7 +132,7 @@ impl Arg {
     }
 
     /// The name that `help` shows.
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         self.names.split('|').next().unwrap_or(self.names)
     }
 }

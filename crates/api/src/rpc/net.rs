@@ -17,8 +17,6 @@ use crate::backend::{AddKind, BackendError, PeerRow, Subnet, Which};
 
 /// The version of Core whose interface this one follows, as `getnetworkinfo` tells it to tools that ask.
 pub(crate) const CORE_VERSION: u32 = 319_900;
-/// The protocol version of our Bitcoin peer (BIP 339).
-const PROTOCOL_VERSION: u32 = 70_016;
 /// How long a ban lasts when nothing else is said.
 const DEFAULT_BAN_SECS: u64 = 24 * 60 * 60;
 
@@ -173,7 +171,7 @@ pub(crate) async fn getnetworkinfo(call: Call) -> Answer {
     Ok(json!({
         "version": CORE_VERSION,
         "subversion": call.shared.node.user_agent,
-        "protocolversion": PROTOCOL_VERSION,
+        "protocolversion": dunlin_relay::PROTOCOL_VERSION,
         "localservices": format!("{services:016x}"),
         "localservicesnames": service_names(services),
         "localrelay": true,

@@ -9,7 +9,7 @@ use super::error::{INVALID_REQUEST, RpcError};
 
 /// Which form the reply takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
+pub(crate) enum Version {
     /// 1.0 and 1.1.
     Legacy,
     /// 2.0.
@@ -18,7 +18,7 @@ pub enum Version {
 
 /// Who gets the reply: the part of a request that is known even when the rest is broken.
 #[derive(Clone, Debug)]
-pub struct Envelope {
+pub(crate) struct Envelope {
     /// The reply's form.
     pub version: Version,
     /// The request's `id`; `None` when it had none.
@@ -37,12 +37,12 @@ impl Default for Envelope {
 
 impl Envelope {
     /// A 2.0 request without an id is carried out but never answered.
-    pub fn is_notification(&self) -> bool {
+    pub(crate) fn is_notification(&self) -> bool {
         self.version == Version::V2 && self.id.is_none()
     }
 
     /// The reply object.
-    pub fn reply(self, answer: Result<Value, RpcError>) -> Value {
+    pub(crate) fn reply(self, answer: Result<Value, RpcError>) -> Value {
         let mut reply = Map::new();
         let legacy = self.version == Version::Legacy;
         if !legacy {
@@ -88,7 +88,7 @@ pub struct Request {
 }
 
 /// Reads a request object. The envelope comes back in either case, as far as it could be read.
-pub fn parse(value: Value) -> (Envelope, Result<Request, RpcError>) {
+pub(crate) fn parse(value: Value) -> (Envelope, Result<Request, RpcError>) {
     let mut envelope = Envelope::default();
     let invalid = |text: &str| Err(RpcError::new(INVALID_REQUEST, text));
     let Value::Object(mut request) = value else {

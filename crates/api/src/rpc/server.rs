@@ -141,10 +141,10 @@ pub async fn serve(
     listener: TcpListener,
     node: Arc<Node>,
     auth: Auth,
-    host_names: Vec<String>,
+    host_names: &[String],
     stop: Stop,
 ) -> std::io::Result<()> {
-    let hosts = Hosts::new(listener.local_addr()?, &host_names);
+    let hosts = Hosts::new(listener.local_addr()?, host_names);
     http::serve(listener, router(Shared::new(node), auth, hosts), stop).await;
     Ok(())
 }

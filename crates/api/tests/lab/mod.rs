@@ -1,6 +1,7 @@
 //! A node in memory for tests: a real chain and mempool, torrents that are only a list, and a bare HTTP client.
 
-#![allow(dead_code)]
+// Each test file uses a part of this.
+#![allow(dead_code, unreachable_pub)]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -47,6 +47,13 @@ function duration(seconds) {
 
 function now() { return Date.now() / 1000 + clockOffset; }
 function ago(time) { const age = now() - time; return age < 5 ? 'just now' : `${duration(age)} ago`; }
+function briefly(time) {
+  const age = Math.max(0, now() - time);
+  for (const [unit, name] of [[31536000, 'y'], [86400, 'd'], [3600, 'h'], [60, 'min']]) {
+    if (age >= unit) return `${Math.floor(age / unit)} ${name} ago`;
+  }
+  return 'just now';
+}
 function shortHash(hash) { return `${hash.slice(0, 8)}…${hash.slice(-8)}`; }
 function percent(part, all) { return all > 0 ? Math.min(100, (part / all) * 100) : 0; }
 // Never shows 100 % before it is reached.
@@ -122,7 +129,7 @@ function showChain(bitcoin) {
     setText(height, whole.format(block.height));
     const count = block.transactions;
     setText(size, count === null ? 'not here' : `${whole.format(count)} tx`);
-    setText(age, ago(block.time));
+    setText(age, briefly(block.time));
     item.title = block.hash;
     if (fresh !== null && block.height > fresh) item.classList.add('new');
   });

@@ -1,0 +1,423 @@
+//! The same chain and the same mempool in a real bitcoind and in our node: every answer is compared field by field.
+
+#![allow(clippy::unwrap_used)]
+
+mod lab;
+
+use std::sync::Arc;
+
+use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::hashes::Hash;
+use bitcoin::script::Builder;
+use bitcoin::{Amount, OutPoint, PublicKey, ScriptBuf, TxOut, WitnessProgram, WitnessVersion, opcodes};
+use dunlin_api::rpc::{Params, Request, RpcError, Shared, call};
+use dunlin_chain::Network;
+use dunlin_testkit::coins::{BlockPlan, Holder, coinbase_coin};
+use dunlin_testkit::core::{Bitcoind, Options};
+use lab::{Lab, Shelf, node};
+use serde_json::{Value, json};
+
+/// Both nodes.
+struct Pair {
+    core: Bitcoind,
+    ours: Arc<Shared>,
+}
+
+impl Pair {
+    fn start() -> Self {
+        let core = Bitcoind::start(Options::default()).unwrap();
+        let node = node(&Lab::new(Network::Regtest), &Arc::new(Shelf::default()));
+        Self {
+            core,
+            ours: Shared::new(node),
+        }
+    }
+
+    async fn ours(&self, method: &str, params: &Value) -> Result<Value, RpcError> {
+        let params = match params {
+            Value::Array(list) => Params::Positional(list.clone()),
+            Value::Object(map) => Params::Named(map.clone()),
+            other => panic!("{other}"),
+        };
+        call(
+            &self.ours,
+            Request {
+                method: method.to_owned(),
+                params,
+            },
+        )
+        .await
+    }
+
+    /// Asks both the same; the answers, or the errors with their codes and texts, must be equal but for `except`.
+    async fn same_but(&self, method: &str, params: Value, except: &[&str]) -> Value {
+        let ours = self.ours(method, &params).await;
+        let core = self.core.call(method, params.clone());
+        match (core, ours) {
+            (Ok(mut core), Ok(mut ours)) => {
+                for name in except {
+                    remove(&mut core, name);
+                    remove(&mut ours, name);
+                }
+                assert_same(&core, &ours, &format!("{method} {params}"));
+                ours
+            }
+            (Err(dunlin_testkit::RpcError::Reply { code, message, .. }), Err(ours)) => {
+                assert_eq!(
+                    (code, message.as_str()),
+                    (i64::from(ours.code), ours.message.as_str()),
+                    "{method} {params}"
+                );
+                Value::Null
+            }
+            (core, ours) => panic!("{method} {params}\ncore {core:?}\nours {ours:?}"),
+        }
+    }
+
+    async fn same(&self, method: &str, params: Value) -> Value {
+        self.same_but(method, params, &[]).await
+    }
+
+    /// Gives our node the blocks that bitcoind has and ours lacks.
+    async fn follow(&self) {
+        for height in
+            self.ours("getblockcount", &json!([])).await.unwrap().as_u64().unwrap() + 1..=self.core.height().unwrap()
+        {
+            let hash = self.core.hash_at(height).unwrap();
+            let hex = self.core.call("getblock", json!([hash, 0])).unwrap();
+            assert_eq!(
+                self.ours("submitblock", &json!([hex])).await,
+                Ok(Value::Null),
+                "block {height}"
+            );
+        }
+    }
+}
+
+fn remove(value: &mut Value, name: &str) {
+    match value {
+        Value::Object(map) => {
+            map.shift_remove(name);
+            map.values_mut().for_each(|value| remove(value, name));
+        }
+        Value::Array(list) => list.iter_mut().for_each(|value| remove(value, name)),
+        _ => {}
+    }
+}
+
+/// Equal down to the text of every number and the order of fields.
+fn assert_same(core: &Value, ours: &Value, at: &str) {
+    match (core, ours) {
+        (Value::Object(core), Value::Object(ours)) => {
+            let names = |map: &serde_json::Map<String, Value>| map.keys().cloned().collect::<Vec<_>>();
+            assert_eq!(names(core), names(ours), "fields of {at}");
+            for (name, value) in core {
+                assert_same(value, &ours[name], &format!("{at}.{name}"));
+            }
+        }
+        (Value::Array(core), Value::Array(ours)) => {
+            assert_eq!(core.len(), ours.len(), "length of {at}: {core:?} {ours:?}");
+            for (index, (core, ours)) in core.iter().zip(ours).enumerate() {
+                assert_same(core, ours, &format!("{at}[{index}]"));
+            }
+        }
+        _ => assert_eq!(core.to_string(), ours.to_string(), "{at}"),
+    }
+}
+
+/// Outputs of every kind that a script can make.
+fn zoo(key: PublicKey) -> Vec<ScriptBuf> {
+    let hash = [7; 20];
+    let uncompressed = PublicKey::new_uncompressed(key.inner);
+    let program = |version, bytes: &[u8]| ScriptBuf::new_witness_program(&WitnessProgram::new(version, bytes).unwrap());
+    vec![
+        ScriptBuf::new_p2pk(&key),
+        ScriptBuf::new_p2pk(&uncompressed),
+        ScriptBuf::new_p2pkh(&bitcoin::PubkeyHash::from_byte_array(hash)),
+        ScriptBuf::new_p2sh(&bitcoin::ScriptHash::from_byte_array(hash)),
+        ScriptBuf::new_p2wpkh(&bitcoin::WPubkeyHash::from_byte_array(hash)),
+        ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::from_byte_array([9; 32])),
+        program(WitnessVersion::V1, &key.inner.x_only_public_key().0.serialize()),
+        program(WitnessVersion::V1, &[0xff; 32]),
+        program(WitnessVersion::V1, &[0x4e, 0x73]),
+        program(WitnessVersion::V16, &[1, 2, 3, 4, 5]),
+        ScriptBuf::from_bytes(vec![0, 5, 1, 2, 3, 4, 5]),
+        Builder::new()
+            .push_int(1)
+            .push_key(&key)
+            .push_key(&uncompressed)
+            .push_int(2)
+            .push_opcode(opcodes::all::OP_CHECKMULTISIG)
+            .into_script(),
+        ScriptBuf::from_bytes(vec![]),
+        ScriptBuf::from_bytes(vec![0x6a]),
+        ScriptBuf::from_bytes(vec![0x6a, 4, 1, 2, 3, 4, 0x4c, 6, 1, 2, 3, 4, 5, 6]),
+        ScriptBuf::from_bytes(vec![0x6a, 0x4d, 0xff]),
+        ScriptBuf::from_bytes((0x4f..=0xff).collect()),
+        ScriptBuf::from_bytes(vec![
+            1, 0x80, 2, 0xff, 0x80, 4, 0xff, 0xff, 0xff, 0x7f, 0, 0x4c, 0, 5, 1, 2, 3, 4, 5,
+        ]),
+    ]
+}
+
+#[tokio::test]
+async fn a_fresh_chain_answers_alike() {
+    let pair = Pair::start();
+    let genesis = pair.same("getbestblockhash", json!([])).await;
+    pair.same("getblockhash", json!([0])).await;
+    pair.same("getblockheader", json!([genesis])).await;
+    for verbosity in [json!(0), json!(1), json!(2), json!(3), json!(true), json!(false)] {
+        pair.same("getblock", json!([genesis, verbosity])).await;
+    }
+    pair.same("getdifficulty", json!([])).await;
+    pair.same_but(
+        "getblockchaininfo",
+        json!([]),
+        &["size_on_disk", "warnings", "verificationprogress"],
+    )
+    .await;
+    pair.same_but("getmempoolinfo", json!([]), &["usage"]).await;
+    pair.same("getrawmempool", json!([])).await;
+    pair.same("getrawmempool", json!([true])).await;
+    pair.same("getpeerinfo", json!([])).await;
+    pair.same("getconnectioncount", json!([])).await;
+    let except = [
+        "subversion",
+        "localservices",
+        "localservicesnames",
+        "localaddresses",
+        "warnings",
+    ];
+    pair.same_but("getnetworkinfo", json!([]), &except).await;
+    pair.same_but(
+        "getnettotals",
+        json!([]),
+        &["totalbytesrecv", "totalbytessent", "timemillis"],
+    )
+    .await;
+    pair.same("listbanned", json!([])).await;
+}
+
+#[tokio::test]
+async fn a_lively_chain_answers_alike() {
+    let pair = Pair::start();
+    let (alice, bob) = (Holder::new(1), Holder::new(2));
+    pair.core.generate(103, &alice.address()).unwrap();
+    pair.follow().await;
+    let coin = |height| coinbase_coin(&pair.core.block(&pair.core.hash_at(height).unwrap()).unwrap());
+
+    // A transaction in the mempool with a child, in both nodes.
+    let parent = alice.pay(coin(1), &bob, Amount::from_sat(1_410));
+    let change = (
+        OutPoint {
+            txid: parent.compute_txid(),
+            vout: 0,
+        },
+        parent.output[0].value,
+    );
+    let child = bob.pay(change, &alice, Amount::from_sat(20_000));
+    for tx in [&parent, &child] {
+        let hex = json!([serialize_hex(tx)]);
+        pair.same("sendrawtransaction", hex.clone()).await;
+        // Once more: still accepted.
+        pair.same("sendrawtransaction", hex).await;
+    }
+    pair.same_but("getmempoolinfo", json!([]), &["usage", "unbroadcastcount"])
+        .await;
+    pair.same_but("getrawmempool", json!([true]), &["time", "unbroadcast"])
+        .await;
+    for tx in [&parent, &child] {
+        let txid = tx.compute_txid().to_string();
+        pair.same_but("getmempoolentry", json!([txid]), &["time", "unbroadcast"])
+            .await;
+        for verbosity in 0..3 {
+            pair.same("getrawtransaction", json!([txid, verbosity])).await;
+        }
+        pair.same("gettxout", json!([txid, 0])).await;
+        pair.same("gettxout", json!([txid, 0, false])).await;
+        pair.same("gettxout", json!([txid, 7])).await;
+    }
+    let spent = coin(1).0;
+    pair.same("gettxout", json!([spent.txid, spent.vout])).await;
+    pair.same("gettxout", json!([spent.txid, spent.vout, false])).await;
+
+    // Outputs of every kind, in a block made by hand.
+    let key = PublicKey::from_slice(
+        &hex::decode("0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798").unwrap(),
+    );
+    let scripts = zoo(key.unwrap());
+    let (outpoint, value) = coin(2);
+    let each = value / u64::try_from(scripts.len()).unwrap();
+    let outputs = scripts
+        .into_iter()
+        .map(|script_pubkey| TxOut {
+            value: each,
+            script_pubkey,
+        })
+        .collect();
+    let zoo = alice.spend(&[(outpoint, value)], outputs);
+    let mut plan: BlockPlan = pair.core.plan(&bob).unwrap();
+    plan.transactions.push(zoo.clone());
+    let block = plan.mine();
+    pair.same("submitblock", json!([serialize_hex(&block)])).await;
+    pair.same("submitblock", json!([serialize_hex(&block)])).await;
+    pair.core.generate(2, &bob.address()).unwrap();
+    pair.follow().await;
+    assert_eq!(pair.core.mempool().unwrap(), Vec::<String>::new());
+    pair.same("getrawmempool", json!([])).await;
+
+    for height in [1, 103, 104, 105, 106] {
+        let hash = pair.same("getblockhash", json!([height])).await;
+        pair.same("getblockheader", json!([hash])).await;
+        pair.same("getblockheader", json!([hash, false])).await;
+        for verbosity in 0..4 {
+            pair.same("getblock", json!([hash, verbosity])).await;
+        }
+    }
+    let hash = block.block_hash().to_string();
+    let txid = zoo.compute_txid().to_string();
+    for verbosity in 0..3 {
+        pair.same("getrawtransaction", json!([txid, verbosity, hash])).await;
+        pair.same(
+            "getrawtransaction",
+            json!([block.txdata[0].compute_txid(), verbosity, hash]),
+        )
+        .await;
+        pair.same(
+            "getrawtransaction",
+            json!({"txid": txid, "verbose": verbosity, "blockhash": hash}),
+        )
+        .await;
+    }
+    for vout in 0..zoo.output.len() {
+        pair.same("gettxout", json!([txid, vout])).await;
+    }
+    pair.same_but(
+        "getblockchaininfo",
+        json!([]),
+        &["size_on_disk", "warnings", "verificationprogress"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn mistakes_are_answered_alike() {
+    let pair = Pair::start();
+    let alice = Holder::new(1);
+    pair.core.generate(101, &alice.address()).unwrap();
+    pair.follow().await;
+    let unknown = "00".repeat(32);
+    let genesis = pair.same("getblockhash", json!([0])).await;
+    let tip = pair.same("getbestblockhash", json!([])).await;
+    let coin = coinbase_coin(&pair.core.block(tip.as_str().unwrap()).unwrap());
+    let ripe = coinbase_coin(&pair.core.block(&pair.core.hash_at(1).unwrap()).unwrap());
+    let genesis_coinbase = "4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b";
+    let premature = serialize_hex(&alice.pay(coin, &alice, Amount::from_sat(1_000)));
+    let cheap = serialize_hex(&alice.pay(ripe, &alice, Amount::from_sat(1)));
+    let dear = serialize_hex(&alice.pay(ripe, &alice, Amount::from_sat(20_000_000)));
+    let nothing = serialize_hex(&alice.pay(
+        (OutPoint { vout: 9, ..ripe.0 }, ripe.1),
+        &alice,
+        Amount::from_sat(1_000),
+    ));
+    let mut forged = alice.pay(ripe, &alice, Amount::from_sat(1_000));
+    forged.output[0].value -= Amount::from_sat(1);
+    let burn = vec![TxOut {
+        value: Amount::from_sat(5_000),
+        script_pubkey: ScriptBuf::from_bytes(vec![0x6a]),
+    }];
+    let burn = serialize_hex(&alice.spend(&[ripe], burn));
+    let confirmed = pair.core.call("getblock", json!([tip, 2])).unwrap()["tx"][0]["hex"].clone();
+    let calls = [
+        ("getblockhash", json!([-1])),
+        ("getblockhash", json!([102])),
+        ("getblockhash", json!([1.5])),
+        ("getblockhash", json!([99_999_999_999u64])),
+        ("getblockhash", json!(["1"])),
+        ("getblockhash", json!([null])),
+        ("getblockhash", json!({"hight": 1})),
+        ("getblockhash", json!({"height": 1, "args": [1]})),
+        ("getblock", json!([unknown])),
+        ("getblock", json!(["zz"])),
+        ("getblock", json!(["zz".repeat(32)])),
+        ("getblock", json!([genesis, "1"])),
+        ("getblock", json!([1, 1])),
+        (
+            "getblock",
+            json!({"blockhash": genesis, "verbose": true, "verbosity": 1}),
+        ),
+        ("getblockheader", json!([unknown])),
+        ("getblockheader", json!([genesis, 1])),
+        ("getrawtransaction", json!([genesis_coinbase])),
+        ("getrawtransaction", json!([unknown])),
+        ("getrawtransaction", json!([unknown, 1, unknown])),
+        ("getrawtransaction", json!([unknown, 1, genesis])),
+        ("getrawtransaction", json!(["abc"])),
+        ("getmempoolentry", json!([unknown])),
+        ("getrawmempool", json!([true, true])),
+        ("gettxout", json!([unknown, 0])),
+        ("gettxout", json!([unknown, -1])),
+        ("gettxout", json!([genesis_coinbase, 0])),
+        ("sendrawtransaction", json!(["00"])),
+        ("sendrawtransaction", json!(["xyz"])),
+        ("sendrawtransaction", json!([premature])),
+        ("sendrawtransaction", json!([cheap])),
+        ("sendrawtransaction", json!([dear])),
+        ("sendrawtransaction", json!([dear, 1])),
+        ("sendrawtransaction", json!([dear, "x"])),
+        ("sendrawtransaction", json!([dear, -1])),
+        ("sendrawtransaction", json!([dear, []])),
+        ("sendrawtransaction", json!([nothing])),
+        ("sendrawtransaction", json!([burn])),
+        ("sendrawtransaction", json!([confirmed])),
+        ("submitblock", json!(["00"])),
+        ("submitblock", json!(["xyz"])),
+        ("generatetoaddress", json!([1, "nowhere"])),
+        ("disconnectnode", json!(["127.0.0.1:1"])),
+        ("disconnectnode", json!(["", 77])),
+        ("disconnectnode", json!(["127.0.0.1:1", 77])),
+        ("setban", json!(["nonsense", "add"])),
+        ("setban", json!(["192.0.2.1", "remove"])),
+        ("setban", json!(["192.0.2.1", "add", 5, true])),
+        ("addnode", json!(["192.0.2.1:1", "remove"])),
+        ("nosuchmethod", json!([])),
+    ];
+    for (method, params) in calls {
+        pair.same(method, params).await;
+    }
+    // The reject's first words are the rule's name; the rest says how the script failed.
+    let params = json!([serialize_hex(&forged)]);
+    let ours = pair.ours("sendrawtransaction", &params).await.unwrap_err();
+    let core = pair.core.call("sendrawtransaction", params).unwrap_err();
+    assert_eq!(core.code(), Some(i64::from(ours.code)));
+    assert!(core.to_string().contains("script-verify-flag-failed"), "{core}");
+    assert!(ours.message.contains("script-verify-flag-failed"), "{}", ours.message);
+}
+
+#[tokio::test]
+async fn bad_blocks_are_refused_for_the_same_reasons() {
+    let pair = Pair::start();
+    let alice = Holder::new(1);
+    pair.core.generate(101, &alice.address()).unwrap();
+    pair.follow().await;
+    let plan = || pair.core.plan(&alice).unwrap();
+    let mut greedy = plan();
+    greedy.reward += Amount::from_sat(1);
+    let ripe = coinbase_coin(&pair.core.block(&pair.core.hash_at(1).unwrap()).unwrap());
+    let mut twice = plan();
+    twice.transactions.push(alice.pay(ripe, &alice, Amount::ZERO));
+    twice.transactions.push(alice.pay(ripe, &Holder::new(2), Amount::ZERO));
+    let mut orphan = plan();
+    orphan.previous = bitcoin::BlockHash::all_zeros();
+    let blocks = [
+        greedy.mine(),
+        twice.mine(),
+        orphan.mine(),
+        plan().mine_with_wrong_merkle_root(),
+    ];
+    for block in blocks {
+        let answer = pair.same("submitblock", json!([serialize_hex(&block)])).await;
+        assert!(answer.is_string(), "{answer}");
+    }
+    pair.same("getbestblockhash", json!([])).await;
+}
