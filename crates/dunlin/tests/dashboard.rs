@@ -31,8 +31,7 @@ fn live_numbers_move_without_a_reload() {
     wait_until("Core follows", LIMIT, || core.height().unwrap() == 137).unwrap();
 
     let browser = Browser::start(1280, 1600).unwrap();
-    let status = dunlin.call("dunlin.status", json!([])).unwrap();
-    browser.open(status["dashboard"].as_str().unwrap()).unwrap();
+    browser.open(&dunlin.dashboard().unwrap()).unwrap();
     // Gone after a reload: what follows is the work of one and the same page.
     browser
         .run(

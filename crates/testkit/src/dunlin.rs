@@ -179,6 +179,16 @@ impl Dunlin {
         text
     }
 
+    /// The address of its dashboard with the key to it, as it was logged at the last start.
+    ///
+    /// # Errors
+    /// When it logged none.
+    pub fn dashboard(&self) -> Result<String> {
+        let log = self.log();
+        let at = log.rsplit_once("dashboard at ").context("no dashboard in the log")?.1;
+        Ok(at.split_whitespace().next().unwrap_or_default().to_owned())
+    }
+
     /// Fails with the end of its output when it no longer runs.
     ///
     /// # Errors
