@@ -48,7 +48,7 @@ fn dunlin(file: &Path, info_hash: &str, seed: SocketAddr) -> Result<Cost> {
     let leech = Dunlin::start(DUNLIN, &["--disable", "bitcoin"])?;
     let meter = Meter::start(leech.pid())?;
     let bytes = BASE64_STANDARD.encode(std::fs::read(file)?);
-    leech.call("torrent.add", json!({"source": bytes, "peers": [seed.to_string()]}))?;
+    leech.call("torrent.add", json!({"torrent": bytes, "peers": [seed.to_string()]}))?;
     wait_until("dunlin has it all", LIMIT, || {
         leech
             .call("torrent.info", json!([info_hash]))

@@ -55,6 +55,9 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
     if args.stop_with_parent {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
     }
+    if let Err(error) = dunlin_net::raise_file_limit() {
+        tracing::warn!("cannot raise the limit on open files: {error}; many peers may be turned away");
+    }
     let data_dir = args.data_dir.clone().unwrap_or_else(config::default_data_dir);
     let dir = data_dir::prepare(&data_dir, args.network)?;
     let lock = dunlin_store::Lock::acquire(&dir)?;
@@ -150,8 +153,8 @@ async fn answer(
     let cookie = Cookie::create(&dir.join(COOKIE_FILE)).with_context(writing)?;
     cookie.allow(&mut auth);
 
-    let rpc_server = rpc::serve(rpc_listener, Arc::clone(&node), auth, Vec::new(), stop.clone());
-    let dashboard = dashboard::serve(api_listener, node, token, Vec::new(), stop.clone());
+    let rpc_server = rpc::serve(rpc_listener, Arc::clone(&node), auth, &[], stop.clone());
+    let dashboard = dashboard::serve(api_listener, node, token, &[], stop.clone());
     tracing::info!(
         "dunlin {} on {}, in {}",
         env!("CARGO_PKG_VERSION"),

@@ -128,14 +128,16 @@ impl Flock {
     /// Waits until every peer that runs has the same tip at `height`.
     fn agree(&self, height: u64) -> anyhow::Result<()> {
         let running: Vec<&Peer> = self.peers.iter().filter(|peer| peer.runs()).collect();
-        let (names, first) = (running.len(), running.first().context("a peer runs")?);
-        let tip = first.tip()?;
-        let what = format!("all {names} agree on block {height}, {}", short(&tip));
+        let first = running.first().context("a peer runs")?;
+        let what = format!("all {} agree on block {height}", running.len());
         self.story.until(&what, ACT_LIMIT, || {
+            let tip = first.tip()?;
             all(running.iter().copied(), |peer| {
-                Ok(peer.tip()? == tip && peer.height()? == height)
+                Ok(peer.height()? == height && peer.tip()? == tip)
             })
-        })
+        })?;
+        self.story.say(format!("the block is {}", short(&first.tip()?)));
+        Ok(())
     }
 
     /// Sends a signed transaction from one peer, sees it in every mempool, mines it.
@@ -167,7 +169,7 @@ impl Flock {
     }
 
     /// Shares a new file from one peer and waits until all that run have it.
-    fn share(&self, from: usize, name: &str, size: usize) -> anyhow::Result<()> {
+    fn share(&self, from: usize, name: &str, size: usize) -> anyhow::Result<file::Shared> {
         let running: Vec<&Peer> = self.peers.iter().filter(|peer| peer.runs()).collect();
         let seed = &self.peers[from];
         let size_text = crate::output::bytes(size as u64);
@@ -220,7 +222,7 @@ impl Flock {
         self.story.say(format!("{name} got SIGKILL in the middle of its life"));
         let height = u64::from(FIRST_BLOCKS) + 2;
         self.flood(key, &coin, 0, height)?;
-        self.share(1, "second", SECOND_FILE)?;
+        let second = self.share(1, "second", SECOND_FILE)?;
 
         self.story.title(format!("{name} comes back and catches up"));
         self.peers[lost].restart()?;

@@ -187,7 +187,7 @@ impl Peer {
     pub(super) fn add_torrent(&self, file: &Shared, peers: &[SocketAddr]) -> anyhow::Result<()> {
         let peers: Vec<String> = peers.iter().map(SocketAddr::to_string).collect();
         self.client
-            .call("torrent.add", json!({"source": file.torrent, "peers": peers}))?;
+            .call("torrent.add", json!({"torrent": file.torrent, "peers": peers}))?;
         Ok(())
     }
 

@@ -22,7 +22,7 @@ pub(super) fn run(command: TorrentCommand) -> anyhow::Result<()> {
         } => {
             let dir = output.map(std::path::absolute).transpose()?;
             let peers: Vec<String> = peer.iter().map(ToString::to_string).collect();
-            let params = json!({"source": wire_source(&source)?, "dir": dir, "peers": peers});
+            let params = json!({"torrent": wire_source(&source)?, "dir": dir, "peers": peers});
             let answer = Client::find(&client.connect)?.call("torrent.add", params)?;
             print(&client, &answer, || println!("{}", output::field(&answer, "info_hash")));
         }
