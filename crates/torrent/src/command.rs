@@ -69,7 +69,7 @@ impl Default for Limits {
             dials: 20,
             unchoke_slots: 8,
             pipeline: 512,
-            peer_requests: 1000,
+            peer_requests: 2000,
             dirty_bytes: 64 << 20,
             upload_window: 4 << 20,
         }

@@ -157,7 +157,8 @@ fn who_gives_nothing_gets_less() {
     }));
     for (&node, number) in honest.iter().chain([&rider]).zip(0u32..) {
         bed.reconfigure(node, |config| config.limits.unchoke_slots = 4);
-        let half = |piece: u32| piece % 8 == number || (piece.wrapping_mul(2_654_435_761) >> (number + 8)) % 2 == 0;
+        let half =
+            |piece: u32| piece % 8 == number || (piece.wrapping_mul(2_654_435_761) >> (number + 8)).is_multiple_of(2);
         bed.place_pieces(node, &torrent, half);
         bed.add(node, torrent.source(), |_| {});
     }
