@@ -51,9 +51,16 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-/// One clear line on standard error: the whole chain of causes, joined.
+/// One clear line on standard error: the chain of causes, each said once (many libraries repeat their cause).
 fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
-    let line = format!("{error:#}").replace('\n', " ");
+    let mut line = String::new();
+    for cause in error.chain().map(|cause| cause.to_string().replace('\n', " ")) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.ends_with(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
     eprintln!("dunlin: {line}");
     ExitCode::from(code)
 }

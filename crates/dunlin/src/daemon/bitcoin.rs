@@ -40,10 +40,14 @@ pub(crate) struct Bitcoin {
     pub(super) tip: watch::Receiver<BlockHash>,
     pub(super) dir: PathBuf,
     pub(super) services: u64,
+    fault: Fault,
     commit: Mutex<Option<JoinHandle<()>>>,
 }
 
 type Work = (Job, Completer<Done>);
+
+/// Why the node had to stop, when it was not asked to: the first reason counts.
+type Fault = Arc<OnceLock<String>>;
 
 impl Bitcoin {
     /// Opens the chain and starts the peer.
@@ -72,9 +76,11 @@ impl Bitcoin {
         let (work, jobs) = channel::<Work>();
         let engine = Engine::new(chain, Arc::clone(&pool));
         let stop_on_failure = stop.clone();
+        let fault = Fault::default();
+        let commit_fault = Arc::clone(&fault);
         let commit = std::thread::Builder::new()
             .name("chain".to_owned())
-            .spawn(move || commit(engine, &jobs, &stop_on_failure))
+            .spawn(move || commit(engine, &jobs, &stop_on_failure, &commit_fault))
             .context("cannot start the chain's thread")?;
 
         let mut seed = [0; 32];
@@ -195,7 +201,7 @@ fn dispatcher(work: Sender<Work>, view: View) -> anyhow::Result<impl FnMut(Job, 
 }
 
 /// The one writer of the chain.
-fn commit(mut engine: Engine, jobs: &Receiver<Work>, stop: &Stop) {
+fn commit(mut engine: Engine, jobs: &Receiver<Work>, stop: &Stop, fault: &Fault) {
     // However this thread ends, a node without a chain must not pretend to be one.
     struct StopOnExit<'a>(&'a Stop);
     impl Drop for StopOnExit<'_> {
@@ -208,11 +214,18 @@ fn commit(mut engine: Engine, jobs: &Receiver<Work>, stop: &Stop) {
         completer.complete(engine.run(super::now(), job));
     }
     if let Err(error) = engine.chain.close() {
-        tracing::error!("the last flush failed: {error}; the next start goes on from the one before");
+        let what = format!("the last flush failed: {error}; the next start goes on from the one before");
+        tracing::error!("{what}");
+        let _ = fault.set(what);
     }
 }
 
-fn on_event(answers: Arc<Answers<Event>>, tip: watch::Sender<BlockHash>, stop: Stop) -> impl FnMut(Event) + Send {
+fn on_event(
+    answers: Arc<Answers<Event>>,
+    tip: watch::Sender<BlockHash>,
+    stop: Stop,
+    fault: Fault,
+) -> impl FnMut(Event) + Send {
     move |event| match event {
         Event::BlockSubmitted { ticket, .. }
         | Event::TxSubmitted { ticket, .. }
@@ -255,7 +268,10 @@ fn on_event(answers: Arc<Answers<Event>>, tip: watch::Sender<BlockHash>, stop: S
         Event::TxAccepted { txid, .. } => tracing::debug!("transaction {txid}"),
         Event::TxRejected { txid, reason, from } => tracing::debug!("transaction {txid} of peer {from}: {reason}"),
         Event::StoreFailed { error } => {
-            tracing::error!("the chain cannot be written: {error}; stopping");
+            // The first failure says it; those that follow from it would only repeat it.
+            if fault.set(format!("the chain cannot be written: {error}")).is_ok() {
+                tracing::error!("the chain cannot be written: {error}; stopping");
+            }
             stop.trigger();
         }
     }

@@ -210,7 +210,19 @@ impl Flock {
                 ));
             }
         }
-        Ok(())
+        Ok(file)
+    }
+
+    /// One peer fetches a file that the others have.
+    fn fetch(&self, index: usize, file: &file::Shared) -> anyhow::Result<()> {
+        let peer = &self.peers[index];
+        let others = self.peers.iter().filter(|other| other.name != peer.name);
+        let addrs = others.map(Peer::torrent_addr).collect::<Result<Vec<_>, _>>()?;
+        peer.add_torrent(file, &addrs)?;
+        let what = format!("{} has the file that it missed", peer.name);
+        self.story
+            .progress(&what, ACT_LIMIT, || peer.torrent_progress(&file.info_hash))?;
+        file.verify(&peer.downloads())
     }
 
     fn lose_one_and_go_on(&mut self, key: &money::Key, coin: money::Coin) -> anyhow::Result<()> {
@@ -230,7 +242,8 @@ impl Flock {
         self.story.say(format!(
             "{name} opened its data directory and found everything it had verified"
         ));
-        self.agree(height)
+        self.agree(height)?;
+        self.fetch(lost, &second)
     }
 
     fn stop(&mut self) {
