@@ -11,6 +11,7 @@ mod output;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 
 use crate::cli::{Cli, Command};
 
@@ -25,8 +26,13 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
-            // clap prints help and version to stdout with code 0, mistakes to stderr with code 2.
-            let _ = error.print();
+            match error.kind() {
+                // What a person gets who asks for help, or who names no command.
+                ErrorKind::DisplayHelp
+                | ErrorKind::DisplayVersion
+                | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => drop(error.print()),
+                _ => eprintln!("dunlin: {}", mistake(&error.to_string())),
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(BAD_USAGE));
         }
     };
@@ -34,6 +40,13 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, 1),
     }
+}
+
+/// The mistake in one line, from clap's text: what stands before the usage.
+fn mistake(text: &str) -> String {
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let words: Vec<&str> = first.split_whitespace().skip_while(|word| *word == "error:").collect();
+    format!("{}; --help shows what is possible", words.join(" "))
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<()> {

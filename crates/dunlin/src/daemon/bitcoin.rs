@@ -3,11 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bitcoin::BlockHash;
 use dunlin_api::Stop;
 use dunlin_chain::{Chain, ChainConfig, Network, Params, View};
@@ -117,7 +117,7 @@ impl Bitcoin {
             machine,
             move |_| dunlin_relay::Codec::new(magic),
             dispatcher(work, view.clone())?,
-            on_event(Arc::clone(&answers), tip_sender, stop.clone()),
+            on_event(Arc::clone(&answers), tip_sender, stop.clone(), Arc::clone(&fault)),
         )
         .context("cannot listen for Bitcoin peers; choose another address with --listen")?;
         Ok(Self {
@@ -128,6 +128,7 @@ impl Bitcoin {
             tip,
             dir: dir.to_owned(),
             services,
+            fault,
             commit: Mutex::new(Some(commit)),
         })
     }
@@ -153,12 +154,19 @@ impl Bitcoin {
     }
 
     /// Closes all links, then the chain.
-    pub(super) fn stop(&self) {
+    ///
+    /// # Errors
+    /// When the node did not stop because it was asked to, or could not save everything.
+    pub(super) fn stop(&self) -> anyhow::Result<()> {
         self.reactor.shutdown();
         // The reactor's thread owned the only sender of work, so the commit thread ends once it has done all.
         let commit = self.commit.lock().unwrap_or_else(PoisonError::into_inner).take();
         if commit.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the chain's thread failed; the next start goes on from its last flush");
+            bail!("the chain's thread failed; the next start goes on from its last flush");
+        }
+        match self.fault.get() {
+            None => Ok(()),
+            Some(fault) => bail!("{fault}"),
         }
     }
 }

@@ -92,8 +92,10 @@ async fn serve(args: &RunArgs, dir: &Path) -> anyhow::Result<()> {
         false => match start_torrent(args, dir) {
             Ok(torrent) => Some(Arc::new(torrent)),
             Err(error) => {
-                if let Some(bitcoin) = bitcoin {
-                    bitcoin.stop();
+                if let Some(bitcoin) = bitcoin
+                    && let Err(fault) = bitcoin.stop()
+                {
+                    tracing::error!("{fault}");
                 }
                 return Err(error);
             }
@@ -118,7 +120,8 @@ async fn serve(args: &RunArgs, dir: &Path) -> anyhow::Result<()> {
     }
     if let Some(bitcoin) = bitcoin {
         bitcoin.save_addresses_now().await;
-        bitcoin.stop();
+        // What made the chain stop explains whatever failed after it.
+        bitcoin.stop()?;
     }
     result
 }
