@@ -94,7 +94,7 @@ impl Dunlin {
             if let Err(error) = self.child.check_alive() {
                 return Some(Err(error));
             }
-            self.rpc.call("getblockcount", json!([])).ok().map(|_| Ok(()))
+            self.rpc.call("uptime", json!([])).ok().map(|_| Ok(()))
         })?
     }
 
