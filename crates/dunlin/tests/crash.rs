@@ -11,6 +11,7 @@ use dunlin_testkit::core::{Bitcoind, Options};
 use dunlin_testkit::dunlin::{Dunlin, run, start_command};
 use dunlin_testkit::libtorrent::Libtorrent;
 use dunlin_testkit::metainfo::Torrent;
+use dunlin_testkit::slow_wire::SlowWire;
 use dunlin_testkit::wait::{wait_equal, wait_for, wait_until};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -32,16 +33,15 @@ fn instants() -> Bytes64 {
     Bytes64::new(seed)
 }
 
-/// Adds blocks to Core's chain, every fifth one with a payment in it: something for the killed one to do.
-fn grow(core: &Bitcoind, miner: &Holder, blocks: u64) {
+/// A chain long enough that a sync is cut many times before its end, with a payment in every fiftieth block.
+fn long_chain(core: &Bitcoind, miner: &Holder) {
     let friend = Holder::new(2);
-    for _ in 0..blocks / 5 {
-        let mature = core.height().unwrap() - 100;
-        let coin = coinbase_coin(&core.block(&core.hash_at(mature).unwrap()).unwrap());
-        let payment = serialize_hex(&miner.pay(coin, &friend, Amount::from_sat(coin.1.to_sat() / 100)));
-        // After a reorganisation the coin may be another holder's; then this block goes without a payment.
-        let _ = core.call("sendrawtransaction", json!([payment]));
-        core.generate(5, &miner.address()).unwrap();
+    core.generate(150, &miner.address()).unwrap();
+    for height in 1..=140 {
+        let coin = coinbase_coin(&core.block(&core.hash_at(height).unwrap()).unwrap());
+        let payment = serialize_hex(&miner.pay(coin, &friend, Amount::from_sat(5_000)));
+        core.call("sendrawtransaction", json!([payment])).unwrap();
+        core.generate(50, &miner.address()).unwrap();
     }
 }
 
@@ -62,23 +62,24 @@ fn killed_during_sync_it_goes_on() {
     let mut random = instants();
     let core = Bitcoind::start(Options::default()).unwrap();
     let miner = Holder::new(1);
-    core.generate(1_000, &miner.address()).unwrap();
-    let mut dunlin = Dunlin::start(DUNLIN, &["--connect", &core.p2p().to_string()]).unwrap();
-    let mut seen = 0;
+    long_chain(&core, &miner);
+    // At full speed the whole chain would be there in half a second.
+    let wire = SlowWire::start(core.p2p(), 400_000).unwrap();
+    let mut dunlin = Dunlin::start(DUNLIN, &["--connect", &wire.address().to_string()]).unwrap();
+    let mut reached = 0;
     let mut heights = Vec::new();
+    let mut behind = 0;
     for kill in 0..KILLS {
-        // There is always more to sync than was synced before.
-        grow(&core, &miner, 40);
         if kill % 7 == 3 {
-            // And now and then the way leads through a reorganisation.
+            // Now and then the way's end is another one than before.
             let fork = core.hash_at(core.height().unwrap() - 4).unwrap();
             core.call("invalidateblock", json!([fork])).unwrap();
-            core.generate(6, &Holder::new(3).address()).unwrap();
+            core.generate(6, &Holder::new(10 + u8::try_from(kill).unwrap()).address())
+                .unwrap();
         }
-        let pause = Duration::from_millis(random.below(350));
         if kill % 2 == 0 {
             // At any instant, the opening of the data folder included.
-            std::thread::sleep(pause);
+            std::thread::sleep(Duration::from_millis(random.below(300)));
         } else {
             let height = wait_for("dunlin answers", LIMIT, || {
                 dunlin.check_alive().unwrap();
@@ -86,23 +87,36 @@ fn killed_during_sync_it_goes_on() {
             })
             .unwrap();
             assert!(
-                height >= seen,
-                "kill {kill}: begins at {height}, {seen} was reached before"
+                height >= reached,
+                "kill {kill}: begins at {height}, {reached} was reached before"
             );
-            std::thread::sleep(pause);
-            // The state it works on was true, or was left by Core since.
+            // While blocks come in, for as long as there are any to come.
+            let end = core.height().unwrap();
+            wait_until("the sync moves", LIMIT, || {
+                let now = dunlin.height().unwrap();
+                now > height || now >= end
+            })
+            .unwrap();
+            std::thread::sleep(Duration::from_millis(random.below(120)));
+            // What it has connected is a part of Core's chain, or of one that Core has left since.
             let height = dunlin.height().unwrap();
             let hash = dunlin.call("getblockhash", json!([height])).unwrap();
             let known = core.call("getblockheader", json!([hash])).unwrap();
             assert_eq!(known["height"], json!(height));
             // A reorganisation may take it back a few blocks.
-            seen = height.saturating_sub(6);
+            reached = height.saturating_sub(6);
+            behind += u64::from(height < end);
             heights.push(height);
         }
         dunlin.kill9();
         dunlin.restart_unready().unwrap();
     }
-    eprintln!("heights before kills: {heights:?}");
+    eprintln!("heights before kills: {heights:?} of {}", core.height().unwrap());
+    assert!(
+        behind >= KILLS / 4,
+        "only {behind} kills fell into the sync: the chain is too short for this machine"
+    );
+    wire.set_rate(0);
     wait_equal(
         "dunlin has Core's tip",
         LIMIT,
@@ -115,7 +129,8 @@ fn killed_during_sync_it_goes_on() {
     .unwrap();
     // Every coin of every coinbase and payment is as Core has it: there, or spent.
     let (mut unspent, mut spent) = (0, 0);
-    for height in (1..=core.height().unwrap()).step_by(3) {
+    let paid = (1..=150).chain((200..core.height().unwrap()).step_by(50));
+    for height in paid.chain((core.height().unwrap() - 12)..=core.height().unwrap()) {
         let block = core.block(&core.hash_at(height).unwrap()).unwrap();
         for transaction in &block.txdata {
             let outpoint = OutPoint::new(transaction.compute_txid(), 0);
@@ -125,7 +140,7 @@ fn killed_during_sync_it_goes_on() {
         }
     }
     assert!(
-        spent > 10 && unspent > 100,
+        spent > 100 && unspent > 100,
         "{spent} spent, {unspent} unspent: the comparison saw both"
     );
     // And it ends and begins in good order after all that.
@@ -175,6 +190,8 @@ fn killed_during_a_download_it_goes_on() {
         }
     }
     assert_eq!(killed_at_work, KILLS, "the download was over before the last kill");
+    // libtorrent adds up its figures once a second.
+    std::thread::sleep(Duration::from_millis(1_500));
     let given_before = given();
 
     seeder.limit(&hash, 0, 0).unwrap();
@@ -184,6 +201,7 @@ fn killed_during_a_download_it_goes_on() {
     assert_eq!(sum, content::sha256_file(&home.join("file.bin")).unwrap());
     // What was verified before a kill was not fetched again: the last run needed less than the whole, and all runs
     // together not much more than the whole and what each kill tore off.
+    std::thread::sleep(Duration::from_millis(1_500));
     let given = given();
     let last = given - given_before;
     eprintln!("given before the last run {given_before}, in it {last}, of {TOTAL}");

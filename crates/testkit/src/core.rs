@@ -250,6 +250,9 @@ fn launch(folder: &Path, p2p: SocketAddr, rpc_port: u16, options: &Options) -> R
         "-debug=mempoolrej",
         "-debug=validation",
         "-par=1",
+        // On regtest Core audits its whole block index at every header, which takes seconds for long chains.
+        "-checkblockindex=0",
+        "-checkmempool=0",
         "-listen=1",
     ]);
     for peer in &options.connect {

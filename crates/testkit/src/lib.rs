@@ -19,6 +19,7 @@ pub mod metainfo;
 pub mod ports;
 pub mod rpc;
 pub mod setup;
+pub mod slow_wire;
 pub mod tiny_disk;
 pub mod tracker;
 pub mod transmission;

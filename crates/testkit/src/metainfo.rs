@@ -98,6 +98,40 @@ impl Torrent {
         })
     }
 
+    /// The same single file as one file of a folder, under any path at all: what a hostile author would write.
+    ///
+    /// # Errors
+    /// When the content is no single file or cannot be read.
+    pub fn create_with_path(content: &Path, piece_length: u64, name: &str, path: &[&str]) -> Result<Self> {
+        let length = std::fs::metadata(content)?.len();
+        let files = vec![(content.to_owned(), length)];
+        let pieces = hash_pieces(&files, piece_length)?;
+        let mut info = b"d5:filesld6:length".to_vec();
+        put_number(&mut info, length);
+        info.extend_from_slice(b"4:pathl");
+        for part in path {
+            put_bytes(&mut info, part.as_bytes());
+        }
+        info.extend_from_slice(b"eee4:name");
+        put_bytes(&mut info, name.as_bytes());
+        info.extend_from_slice(b"12:piece length");
+        put_number(&mut info, piece_length);
+        info.extend_from_slice(b"6:pieces");
+        put_bytes(&mut info, &pieces);
+        info.push(b'e');
+        let bytes = [b"d4:info", info.as_slice(), b"e"].concat();
+        let info_hash = Sha1::digest(&info).into();
+        Ok(Torrent {
+            name: name.to_owned(),
+            piece_length,
+            total: length,
+            info_hash,
+            bytes,
+            info,
+            files,
+        })
+    }
+
     /// Writes the .torrent file.
     ///
     /// # Errors
