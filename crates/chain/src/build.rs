@@ -26,7 +26,7 @@ pub struct Base {
     pub height: u32,
     /// Hash of its parent.
     pub parent: BlockHash,
-    /// The target that it must meet: [`next_work_required`](crate::rules::next_work_required) for `time`.
+    /// The target that it must meet: [`next_work_required`] for `time`.
     pub bits: CompactTarget,
     /// Its time in seconds; above the parent's median time past.
     pub time: u32,

@@ -3,7 +3,7 @@
 //!
 //! Version 1 torrents and hybrids (BEP 52), of which the version 1 half is used, are read. What a torrent says is a
 //! stranger's word: sizes are summed with care, the number of pieces has to fit them, and file names are made safe
-//! by [`crate::paths`] before anyone opens a file.
+//! by `paths` before anyone opens a file.
 
 use std::fmt;
 use std::ops::Range;

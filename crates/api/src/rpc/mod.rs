@@ -1,7 +1,7 @@
 //! JSON-RPC over HTTP in Bitcoin Core's terms (version 31), so that tools made for Core work unchanged, and the few
 //! methods of our own that the command line uses.
 //!
-//! [`table`] defines each method once; dispatch, argument checks and `help` are made from it.
+//! `table` defines each method once; dispatch, argument checks and `help` are made from it.
 
 pub mod auth;
 mod chain;

@@ -30,11 +30,14 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// One number of a cost.
+type Figure = fn(&Cost) -> f64;
+
 /// Prints the figures of both sides and their ratios.
 fn report(work: &str, ours: &[Cost], other_name: &str, theirs: &[Cost]) {
     println!("\n{work}");
     println!("  {:<22} {:>24} {:>24} {:>7}", "", "dunlin", other_name, "ratio");
-    let figures: [(&str, fn(&Cost) -> f64); 3] = [
+    let figures: [(&str, Figure); 3] = [
         ("wall, s", |cost| cost.wall.as_secs_f64()),
         ("CPU, s", |cost| cost.cpu.as_secs_f64()),
         ("peak memory, MiB", |cost| cost.peak_memory as f64 / f64::from(1 << 20)),
