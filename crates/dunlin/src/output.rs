@@ -20,6 +20,11 @@ pub(crate) fn bytes(count: u64) -> String {
     }
 }
 
+/// A number of things, as in `1 peer` and `2 peers`.
+pub(crate) fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A span of time with its two largest units, as in `2 h 5 min`.
 pub(crate) fn span(time: Duration) -> String {
     let secs = time.as_secs();
@@ -85,6 +90,7 @@ mod tests {
 
     #[test]
     fn units() {
+        assert_eq!([count(1, "peer"), count(2, "peer")], ["1 peer", "2 peers"]);
         assert_eq!(bytes(1023), "1023 B");
         assert_eq!(bytes(1536), "1.5 KiB");
         assert_eq!(bytes(64 << 20), "64.0 MiB");

@@ -40,7 +40,8 @@ pub(crate) fn now() -> Now {
 
 /// Logs go to standard error; `RUST_LOG` chooses more or less of them.
 pub(crate) fn start_log(default: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new(format!("{default},fjall=warn,lsm_tree=warn")));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)

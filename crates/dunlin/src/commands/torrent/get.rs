@@ -141,7 +141,7 @@ fn show(bar: &ProgressBar, status: &TorrentStatus) {
     let eta = status.eta.map_or_else(String::new, |secs| {
         format!("  {}", output::span(Duration::from_secs(secs)))
     });
-    bar.set_message(format!("{doing}  {} peers{eta}", status.peers.len()));
+    bar.set_message(format!("{doing}  {}{eta}", output::count(status.peers.len(), "peer")));
 }
 
 fn report(args: &GetArgs, status: &TorrentStatus, took: Duration) {
@@ -198,8 +198,8 @@ impl Stall {
             bail!("no peers found in {waited}; name one with --peer, or try later: the same command goes on");
         }
         bail!(
-            "nothing arrived for {waited} from {} peers; try later: the same command goes on",
-            status.peers.len()
+            "nothing arrived for {waited} from {}; try later: the same command goes on",
+            output::count(status.peers.len(), "peer")
         )
     }
 }

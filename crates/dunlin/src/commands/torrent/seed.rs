@@ -107,8 +107,8 @@ async fn serve(torrent: &Torrent) -> anyhow::Result<()> {
                     announced = true;
                 }
                 line.set_message(format!(
-                    "{} peers  {}/s  {} given",
-                    status.peers.len(),
+                    "{}  {}/s  {} given",
+                    output::count(status.peers.len(), "peer"),
                     output::bytes(status.upload_rate),
                     output::bytes(status.uploaded)
                 ));
