@@ -5,11 +5,12 @@ CACHE ?= $(HOME)/.cache/dunlin
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 TOOLS := $(CACHE)/tools
 CARGO_DENY := $(TOOLS)/bin/cargo-deny
+CARGO_FUZZ := $(TOOLS)/bin/cargo-fuzz
 # A compiler cache, when ccache is installed, keeps what it built beside our other caches.
 export CCACHE_DIR ?= $(CACHE)/ccache
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test peers bench lint fmt clippy doc deny advisories install
+.PHONY: help run build test peers bench lint fmt clippy doc deny advisories fuzz install
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,9 +50,21 @@ deny: $(CARGO_DENY)
 advisories: $(CARGO_DENY) ## Look for known vulnerabilities in dependencies (fetches the advisory database)
 	$(CARGO_DENY) --locked check advisories
 
-# Its own target directory, so that the tool's build never disturbs ours.
-$(CARGO_DENY):
-	CARGO_TARGET_DIR=$(CACHE)/tools-target $(CARGO) install cargo-deny --locked --quiet --root $(TOOLS)
+# Seconds for each target, and which; fuzz/README.md has the list.
+TIME ?= 60
+TARGETS ?= $(basename $(notdir $(wildcard fuzz/targets/*.rs)))
+
+# The stable compiler takes the sanitizer's unstable flags because RUSTC_BOOTSTRAP says so.
+fuzz: $(CARGO_FUZZ) ## Run each fuzz target for TIME seconds (60)
+	@set -e; for target in $(TARGETS); do \
+		mkdir -p fuzz/corpus/$$target fuzz/seeds/$$target; \
+		RUSTC_BOOTSTRAP=1 $(CARGO_FUZZ) run --fuzz-dir fuzz $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+			-max_total_time=$(TIME) -timeout=20 -print_final_stats=1; \
+	done
+
+# Its own target directory, so that a tool's build never disturbs ours.
+$(CARGO_DENY) $(CARGO_FUZZ):
+	CARGO_TARGET_DIR=$(CACHE)/tools-target $(CARGO) install $(@F) --locked --quiet --root $(TOOLS)
 	rm -rf $(CACHE)/tools-target
 
 install: ## Install the program into cargo's bin folder
