@@ -1,7 +1,7 @@
 //! The address book as bytes.
 //!
 //! ```text
-//! magic "DLNADDR" | version 1 | key 32 | count u32 | count × entry 67 | SHA-256 of all before it
+//! magic "DLNADDR" | version 1 | key 32 | count u32 | count × entry 71 | SHA-256 of all before it
 //! entry: ip 16 (IPv4 mapped) | port u16 | services u64 | time u64 | source ip 16 | attempts u32
 //!        | last try u64 | last success u64 | tried u8
 //! ```
