@@ -1,4 +1,7 @@
-//! What several fuzz targets share: a stream in pieces, and randomness that costs nothing.
+//! What several fuzz targets share: a stream in pieces, and the worlds of the sequence targets.
+
+pub mod regtest;
+pub mod torrents;
 
 use bytes::BytesMut;
 use dunlin_peer::{Codec, CodecError};

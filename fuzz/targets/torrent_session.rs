@@ -5,31 +5,35 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
+use dunlin_fuzz::torrents::{Ask, TORRENTS, addr, bytes_of, command, disk_answer, shake, source};
 use dunlin_peer::{
     Codec as _, DialToken, Direction, DisconnectCause, Input, Link, LinkId, Machine, Now, Output, SendBuf,
 };
-use dunlin_torrent::bencode::Item;
-use dunlin_torrent::disk::{self, DiskError, DiskErrorKind, Opened, Verdict};
-use dunlin_torrent::session::{AddTorrent, Command, Config, Done, Job, Session, Source};
+use dunlin_torrent::Metainfo;
+use dunlin_torrent::disk;
+use dunlin_torrent::session::{AddTorrent, Command, Config, Done, Job, Session};
 use dunlin_torrent::tracker::{TrackerError, http};
-use dunlin_torrent::wire::{
-    Block, Codec, ExtHandshake, ExtensionIds, Handshake, Message, Metadata, Pex, PexFlags, Reserved,
-};
-use dunlin_torrent::{Bitfield, InfoHash, Magnet, Metainfo, PeerId};
+use dunlin_torrent::wire::{Block, Codec, ExtHandshake, ExtensionIds, Message, Metadata, Pex, PexFlags, Reserved};
 use libfuzzer_sys::fuzz_target;
 
 /// Outputs that one input may set off: choking a peer rejects each of its requests, 2000 at most.
 const MOST_OUTPUTS: usize = 10_000;
-const PIECE: u32 = 48 * 1024;
 
 #[derive(Arbitrary, Debug)]
 enum Op {
+    /// A peer connects, shakes hands, has everything (or nothing) and unchokes us.
+    Sound {
+        addr: u8,
+        torrent: u8,
+        seed: bool,
+    },
+    /// The disk does everything, and well.
+    Disks,
     Connect {
         addr: u8,
     },
@@ -140,77 +144,6 @@ enum Say {
     },
     DontHave(u8),
     Port(u16),
-}
-
-#[derive(Arbitrary, Debug)]
-enum Ask {
-    Add {
-        torrent: u8,
-        paused: bool,
-        seed_only: bool,
-        sequential: bool,
-        peers: Vec<u8>,
-    },
-    Remove {
-        torrent: u8,
-        delete_files: bool,
-    },
-    Pause(u8),
-    Resume(u8),
-    Recheck(u8),
-    AddPeers {
-        torrent: u8,
-        peers: Vec<u8>,
-    },
-    Query,
-    Listening(Option<u16>),
-    Stop,
-}
-
-/// The torrents' bytes: no two blocks alike.
-fn content(len: u32) -> Vec<u8> {
-    (0..len).map(|at| (at / 7 + at / 16_384 * 31) as u8).collect()
-}
-
-fn torrent(name: &str, len: u32, tracker: Option<&str>) -> Arc<Metainfo> {
-    let hashes: Vec<u8> = content(len)
-        .chunks(PIECE as usize)
-        .flat_map(|piece| InfoHash::of_info(piece).0)
-        .collect();
-    let info = Item::dict()
-        .with("name", name)
-        .with("length", len)
-        .with("piece length", PIECE)
-        .with("pieces", hashes);
-    let mut root = Item::dict().with("info", info);
-    if let Some(url) = tracker {
-        root.insert("announce", url);
-    }
-    Arc::new(Metainfo::parse(&root.encode()).expect("a torrent of our own"))
-}
-
-/// Two torrents with their metainfo and one that starts from a magnet link.
-static TORRENTS: LazyLock<[Arc<Metainfo>; 3]> = LazyLock::new(|| {
-    [
-        torrent("small", 3 * PIECE + 5, Some("http://t.example/announce")),
-        torrent("one", 20_000, None),
-        torrent("magnet", 12 * PIECE, Some("udp://t.example:80")),
-    ]
-});
-
-fn addr(n: u8) -> SocketAddr {
-    ([10, 0, n / 16, n % 16 + 1], 6881).into()
-}
-
-fn source(n: u8) -> Source {
-    let metainfo = &TORRENTS[usize::from(n) % 3];
-    if n % 3 == 2 {
-        let mut magnet = Magnet::new(metainfo.info_hash);
-        magnet.trackers = metainfo.trackers.concat();
-        Source::Magnet(magnet)
-    } else {
-        Source::Metainfo(metainfo.clone())
-    }
 }
 
 struct Peer {
@@ -356,7 +289,13 @@ impl World {
         }
         while let Some(peer) = self.peers.get_mut(&link) {
             match peer.codec.decode(&mut peer.input) {
-                Ok(Some(msg)) => self.input(Input::Received { link, msg }),
+                Ok(Some(msg)) => {
+                    if let Message::Handshake(shake) = msg {
+                        let is = |torrent: &Arc<Metainfo>| torrent.info_hash == shake.info_hash;
+                        peer.torrent = TORRENTS.iter().position(is).unwrap_or(0);
+                    }
+                    self.input(Input::Received { link, msg });
+                }
                 Ok(None) => return,
                 Err(error) => return self.close(link, DisconnectCause::Codec(error.0)),
             }
@@ -370,6 +309,20 @@ impl World {
 
     fn apply(&mut self, op: Op) {
         match op {
+            Op::Sound { addr: n, torrent, seed } => {
+                self.connect(addr(n), None);
+                let id = LinkId(self.next_link - 1);
+                self.say(id, &shake(torrent, n, Reserved::OURS.0));
+                self.speak(id, Say::ExtGood);
+                self.speak(id, if seed { Say::HaveAll } else { Say::HaveNone });
+                self.speak(id, Say::Unchoke);
+                self.speak(id, Say::Interested);
+            }
+            Op::Disks => {
+                for job in std::mem::take(&mut self.disk) {
+                    self.input(Input::Done(Done::Disk(disk_answer(job, 0))));
+                }
+            }
             Op::Connect { addr: n } => self.connect(addr(n), None),
             Op::DialOk { dial } => {
                 if let Some((addr, token)) = pick(&mut self.dials, dial) {
@@ -388,9 +341,6 @@ impl World {
                 reserved,
             } => {
                 if let Some(link) = self.link(link) {
-                    if let Some(peer) = self.peers.get_mut(&link) {
-                        peer.torrent = usize::from(torrent) % 3;
-                    }
                     self.say(link, &shake(torrent, peer, reserved));
                 }
             }
@@ -594,172 +544,4 @@ impl World {
 
 fn pick<T>(list: &mut Vec<T>, n: u8) -> Option<T> {
     (!list.is_empty()).then(|| list.remove(usize::from(n) % list.len()))
-}
-
-fn shake(torrent: u8, peer: u8, reserved: [u8; 8]) -> Message {
-    let info_hash = if torrent == 255 {
-        InfoHash([0; 20])
-    } else {
-        TORRENTS[usize::from(torrent) % 3].info_hash
-    };
-    Message::Handshake(Handshake {
-        reserved: Reserved(reserved),
-        info_hash,
-        peer_id: PeerId::new(b"-FZ0001-", [peer; 12]),
-    })
-}
-
-fn bytes_of(metainfo: &Metainfo, block: Block) -> Bytes {
-    let start = metainfo.piece_offset(block.piece) as usize + block.begin as usize;
-    let all = content(metainfo.total_length as u32);
-    let end = (start + block.len as usize).min(all.len());
-    Bytes::copy_from_slice(all.get(start..end).unwrap_or_default())
-}
-
-/// What the disk says: right things for even numbers, trouble for most odd ones.
-fn disk_answer(job: disk::Job, how: u8) -> disk::Done {
-    use DiskErrorKind::{Changed, Full, Misuse, NoHandles, Obstructed, Other, Permission, TooLarge};
-    let kinds = [
-        Full, Permission, TooLarge, Changed, Obstructed, NoHandles, Misuse, Other,
-    ];
-    let error = DiskError {
-        kind: kinds[usize::from(how / 2) % kinds.len()],
-        path: PathBuf::from("/nowhere/file"),
-        text: "trouble".into(),
-    };
-    let bad = how % 2 == 1;
-    match job {
-        disk::Job::Open { metainfo, .. } => {
-            let count = metainfo.piece_count();
-            let opened = match how / 2 % 3 {
-                0 => Opened {
-                    have: Bitfield::new(count),
-                    unknown: Vec::new(),
-                },
-                1 => Opened {
-                    have: Bitfield::full(count),
-                    unknown: Vec::new(),
-                },
-                _ => Opened {
-                    have: Bitfield::new(count),
-                    unknown: vec![0..count.div_ceil(2), count.div_ceil(2)..count],
-                },
-            };
-            let result = if bad { Err(error) } else { Ok(opened) };
-            disk::Done::Opened {
-                info_hash: metainfo.info_hash,
-                result,
-            }
-        }
-        disk::Job::Check { info_hash, pieces } => {
-            let good = pieces
-                .clone()
-                .filter(|piece| (piece + u32::from(how)) % 3 != 0)
-                .collect();
-            let result = if bad { Err(error) } else { Ok(good) };
-            disk::Done::Checked {
-                info_hash,
-                pieces,
-                result,
-            }
-        }
-        disk::Job::WritePiece {
-            info_hash,
-            piece,
-            blocks,
-        } => {
-            let metainfo = TORRENTS
-                .iter()
-                .find(|torrent| torrent.info_hash == info_hash)
-                .expect("one of ours");
-            let len: usize = blocks.iter().map(Bytes::len).sum();
-            assert_eq!(
-                len,
-                metainfo.piece_len(piece) as usize,
-                "a piece handed to the disk is whole"
-            );
-            let verdict = if metainfo.piece_hash(piece) == Some(&InfoHash::of_info(&blocks.concat()).0) {
-                Verdict::Verified
-            } else {
-                let block_hashes = blocks.iter().map(|block| InfoHash::of_info(block).0).collect();
-                Verdict::HashMismatch { block_hashes }
-            };
-            let result = if bad { Err(error) } else { Ok(verdict) };
-            disk::Done::Written {
-                info_hash,
-                piece,
-                result,
-            }
-        }
-        disk::Job::ReadBlock {
-            info_hash,
-            block,
-            ticket,
-        } => {
-            let metainfo = TORRENTS
-                .iter()
-                .find(|torrent| torrent.info_hash == info_hash)
-                .expect("one of ours");
-            assert!(metainfo.contains(block), "read {block:?}");
-            let result = if bad { Err(error) } else { Ok(bytes_of(metainfo, block)) };
-            disk::Done::Read {
-                info_hash,
-                block,
-                ticket,
-                result,
-            }
-        }
-        disk::Job::Flush { info_hash } => disk::Done::Flushed {
-            info_hash,
-            result: if bad { Err(error) } else { Ok(()) },
-        },
-        disk::Job::SaveResume { resume, .. } => disk::Done::ResumeSaved {
-            info_hash: resume.info_hash,
-            result: if bad { Err(error) } else { Ok(()) },
-        },
-        disk::Job::Close { info_hash, .. } => disk::Done::Closed {
-            info_hash,
-            result: if bad { Err(error) } else { Ok(()) },
-        },
-    }
-}
-
-fn command(ask: Ask) -> Command {
-    let hash = |n: u8| TORRENTS[usize::from(n) % 3].info_hash;
-    match ask {
-        Ask::Add {
-            torrent,
-            paused,
-            seed_only,
-            sequential,
-            peers,
-        } => {
-            let mut add = AddTorrent::new(source(torrent), "/nowhere".into());
-            add.paused = paused;
-            add.seed_only = seed_only;
-            add.sequential = sequential;
-            add.peers = peers.into_iter().map(addr).collect();
-            Command::Add(Box::new(add))
-        }
-        Ask::Remove { torrent, delete_files } => Command::Remove {
-            info_hash: hash(torrent),
-            delete_files,
-        },
-        Ask::Pause(torrent) => Command::Pause {
-            info_hash: hash(torrent),
-        },
-        Ask::Resume(torrent) => Command::Resume {
-            info_hash: hash(torrent),
-        },
-        Ask::Recheck(torrent) => Command::Recheck {
-            info_hash: hash(torrent),
-        },
-        Ask::AddPeers { torrent, peers } => Command::AddPeers {
-            info_hash: hash(torrent),
-            peers: peers.into_iter().map(addr).collect(),
-        },
-        Ask::Query => Command::Query { ticket: 1 },
-        Ask::Listening(port) => Command::Listening { port },
-        Ask::Stop => Command::Stop,
-    }
 }
