@@ -53,6 +53,8 @@ pub(crate) struct HeaderState {
     pub(crate) started: bool,
     /// Its last question is unanswered since then.
     asked: Option<Now>,
+    /// Something came up that called for another question while one was unanswered.
+    ask_again: bool,
     /// It stayed silent as the sync peer.
     silent: bool,
     /// The block with the most work that it is known to have.
@@ -92,14 +94,17 @@ pub(crate) enum Learned {
     Headers,
 }
 
-/// Asks for headers after `from` (our best header when `None`), unless a question is unanswered.
+/// Asks for headers after `from` (our best header when `None`). While a question is unanswered, the wish is kept until
+/// the answer is there: an announcement may have crossed an answer that does not reach as far.
 fn ask(node: &mut Node, link: LinkId, from: Option<BlockHash>) -> bool {
     let now = node.now;
     let Some(peer) = node.ready(link) else { return false };
     if peer.headers.asked.is_some_and(|asked| now.since(asked) < RESPONSE_TIME) {
+        peer.headers.ask_again = true;
         return false;
     }
     peer.headers.asked = Some(now);
+    peer.headers.ask_again = false;
     let from = from.unwrap_or_else(|| node.view.best_header().hash);
     let hashes = node.view.locator(Some(from));
     node.send(
@@ -110,6 +115,15 @@ fn ask(node: &mut Node, link: LinkId, from: Option<BlockHash>) -> bool {
         }),
     );
     true
+}
+
+/// The last question is answered; what came up meanwhile is asked now.
+fn answered(node: &mut Node, link: LinkId) {
+    let Some(peer) = node.ready(link) else { return };
+    peer.headers.asked = None;
+    if std::mem::take(&mut peer.headers.ask_again) {
+        ask(node, link, None);
+    }
 }
 
 /// Notes that the peer has this block.
@@ -197,11 +211,12 @@ impl HeaderSync {
 
     /// Headers came, as an answer or as an announcement.
     pub(crate) fn on_headers(&mut self, node: &mut Node, link: LinkId, headers: Vec<Header>) {
-        let Some(peer) = node.ready(link) else { return };
+        if node.ready(link).is_none() {
+            return;
+        }
         let (Some(first), Some(last)) = (headers.first(), headers.last()) else {
             // An announcement is never empty, so this answers our question: the peer has nothing more.
-            peer.headers.asked = None;
-            return;
+            return answered(node, link);
         };
         if headers.len() > MAX_HEADERS {
             return node.misbehaving(link, "headers message size");
@@ -230,11 +245,16 @@ impl HeaderSync {
         };
         match result {
             Ok(_) => {
-                peer.headers.asked = None;
                 peer.headers.silent = false;
-                let Some(last) = last else { return Learned::Nothing };
+                let Some(last) = last else {
+                    answered(node, link);
+                    return Learned::Nothing;
+                };
                 if count == MAX_HEADERS {
+                    peer.headers.asked = None;
                     ask(node, link, Some(last));
+                } else {
+                    answered(node, link);
                 }
                 has_block(node, link, last);
                 self.judge_chain(node, link, count == MAX_HEADERS);

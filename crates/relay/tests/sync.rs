@@ -272,3 +272,39 @@ fn a_first_peer_that_has_nothing_does_not_hide_a_second_that_has_everything() {
     bed.join(empty, full);
     assert!(bed.run_until(Duration::from_secs(10), |bed| bed.members[empty].height() == 40));
 }
+
+#[test]
+fn an_announcement_that_crosses_a_shorter_answer_is_not_forgotten() {
+    let blocks = chain(10);
+    let headers = |from: usize, to: usize| Message::Headers(blocks[from..to].iter().map(|b| b.block.header).collect());
+    let mut bed = Bed::new();
+    let node = bed.member();
+    let hand = bed.hand(node);
+    bed.run(Duration::from_secs(1));
+    let asks = |msg: &Message| matches!(msg, Message::GetHeaders(_));
+    assert_eq!(bed.heard(hand).iter().filter(|msg| asks(msg)).count(), 1);
+    // The answer was made before the last two blocks were found, and the last of them is announced.
+    bed.say(hand, headers(0, 8));
+    bed.run(Duration::from_secs(1));
+    bed.heard(hand);
+    bed.say(hand, Message::Inv(vec![Inventory::Block(blocks[7].hash)]));
+    bed.say(hand, headers(9, 10));
+    bed.say(hand, headers(9, 10));
+    bed.say(hand, headers(7, 8));
+    bed.run(Duration::from_secs(1));
+    let questions: Vec<_> = bed
+        .heard(hand)
+        .into_iter()
+        .filter_map(|msg| match msg {
+            Message::GetHeaders(locator) => Some(locator.hashes[0]),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        questions, [blocks[7].hash; 2],
+        "asked at the announcement, and again after the short answer"
+    );
+    bed.say(hand, headers(8, 10));
+    bed.run(Duration::from_secs(1));
+    assert_eq!(bed.members[node].view().best_header().hash, blocks[9].hash);
+}
