@@ -100,6 +100,7 @@ coinbase = bytes.fromhex(
 witness_tx = (bytes.fromhex("02000000" "0001" "01") + b"\x11" * 32 + bytes.fromhex("00000000" "00" "fdffffff" "01")
               + struct.pack("<Q", 1000) + b"\x02\x00\x51" + b"\x01\x01\x51" + bytes(4))
 seed("block", "genesis", header + b"\x01" + coinbase)
+seed("block", "no-inputs", header + b"\x01" + bytes.fromhex("020000000001000000000000"))
 seed("block", "witness", header + b"\x02" + coinbase + witness_tx)
 address = struct.pack("<QI", 9, 0)
 v1 = bytes(10) + b"\xff\xff\x7f\0\0\1" + struct.pack(">H", 8333)

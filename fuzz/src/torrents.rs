@@ -40,13 +40,16 @@ pub enum Ask {
     Stop,
 }
 
-/// The torrents' bytes: no two blocks alike.
-pub fn content(len: u32) -> Vec<u8> {
-    (0..len).map(|at| (at / 7 + at / 16_384 * 31) as u8).collect()
-}
+/// The torrents' bytes, each a part of them from the start: no two blocks alike.
+static CONTENT: LazyLock<Bytes> = LazyLock::new(|| {
+    (0..12 * PIECE)
+        .map(|at| (at / 7 + at / 16_384 * 31) as u8)
+        .collect::<Vec<_>>()
+        .into()
+});
 
 pub fn torrent(name: &str, len: u32, tracker: Option<&str>) -> Arc<Metainfo> {
-    let hashes: Vec<u8> = content(len)
+    let hashes: Vec<u8> = CONTENT[..len as usize]
         .chunks(PIECE as usize)
         .flat_map(|piece| InfoHash::of_info(piece).0)
         .collect();
@@ -99,11 +102,15 @@ pub fn shake(torrent: u8, peer: u8, reserved: [u8; 8]) -> Message {
     })
 }
 
+/// A block's bytes; none for a block that the torrent does not have.
 pub fn bytes_of(metainfo: &Metainfo, block: Block) -> Bytes {
     let start = metainfo.piece_offset(block.piece) as usize + block.begin as usize;
-    let all = content(metainfo.total_length as u32);
-    let end = (start + block.len as usize).min(all.len());
-    Bytes::copy_from_slice(all.get(start..end).unwrap_or_default())
+    let end = (start + block.len as usize).min(metainfo.total_length as usize);
+    if start < end {
+        CONTENT.slice(start..end)
+    } else {
+        Bytes::new()
+    }
 }
 
 /// What the disk says: right things for even numbers, trouble for most odd ones.

@@ -34,6 +34,8 @@ enum Op {
     },
     /// The disk does everything, and well.
     Disks,
+    /// Every peer answers what it was asked, as long as it is asked more.
+    Feed,
     Connect {
         addr: u8,
     },
@@ -321,6 +323,12 @@ impl World {
             Op::Disks => {
                 for job in std::mem::take(&mut self.disk) {
                     self.input(Input::Done(Done::Disk(disk_answer(job, 0))));
+                }
+            }
+            Op::Feed => {
+                let links: Vec<LinkId> = self.peers.keys().copied().collect();
+                for link in links {
+                    self.speak(link, Say::Answer { count: 50, good: true });
                 }
             }
             Op::Connect { addr: n } => self.connect(addr(n), None),
