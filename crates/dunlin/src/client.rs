@@ -51,6 +51,7 @@ impl Client {
     /// A client for a known address and `user:password`.
     pub(crate) fn new(addr: SocketAddr, login: &str) -> Self {
         let config = ureq::Agent::config_builder()
+            .proxy(None)
             .timeout_global(Some(TIMEOUT))
             .http_status_as_error(false)
             .build();

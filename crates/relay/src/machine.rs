@@ -365,10 +365,17 @@ impl Relay {
         }
         self.txs.tip_changed(disconnected > 0);
         announce::announce(&mut self.node, &connected);
-        let tip = self.node.view.tip();
+        // The view may be ahead already: other blocks may have been connected since.
+        let (hash, height) = match outcome.changes.last() {
+            Some(ChainChange::Connected(block, height)) => (block.hash, *height),
+            _ => {
+                let tip = self.node.view.tip();
+                (tip.hash, tip.height)
+            }
+        };
         self.node.out.event(Event::TipChanged {
-            hash: tip.hash,
-            height: tip.height,
+            hash,
+            height,
             disconnected,
             connected: connected.len(),
             from,

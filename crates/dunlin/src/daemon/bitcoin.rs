@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use bitcoin::BlockHash;
@@ -28,6 +28,8 @@ pub(super) const USER_AGENT: &str = concat!("/Dunlin:", env!("CARGO_PKG_VERSION"
 const READ_THREADS: usize = 2;
 /// Inbound links beyond the limit that the machine may look at before it decides whom to keep.
 const AT_THE_DOOR: usize = 16;
+/// How often the log tells how far the sync has come.
+const TELL_SYNC: Duration = Duration::from_secs(5);
 /// How often known addresses are saved.
 const SAVE_ADDRESSES: Duration = Duration::from_secs(15 * 60);
 
@@ -117,7 +119,13 @@ impl Bitcoin {
             machine,
             move |_| dunlin_relay::Codec::new(magic),
             dispatcher(work, view.clone())?,
-            on_event(Arc::clone(&answers), tip_sender, stop.clone(), Arc::clone(&fault)),
+            on_event(
+                Arc::clone(&answers),
+                view.clone(),
+                tip_sender,
+                stop.clone(),
+                Arc::clone(&fault),
+            ),
         )
         .context("cannot listen for Bitcoin peers; choose another address with --listen")?;
         Ok(Self {
@@ -230,10 +238,12 @@ fn commit(mut engine: Engine, jobs: &Receiver<Work>, stop: &Stop, fault: &Fault)
 
 fn on_event(
     answers: Arc<Answers<Event>>,
+    view: View,
     tip: watch::Sender<BlockHash>,
     stop: Stop,
     fault: Fault,
 ) -> impl FnMut(Event) + Send {
+    let mut told: Option<Instant> = None;
     move |event| match event {
         Event::BlockSubmitted { ticket, .. }
         | Event::TxSubmitted { ticket, .. }
@@ -248,10 +258,17 @@ fn on_event(
             connected,
             ..
         } => {
+            let best = view.best_header().height;
             if disconnected > 0 {
                 tracing::info!("reorganised: {disconnected} blocks left, {connected} joined; height {height}, {hash}");
-            } else {
+            } else if height >= best {
                 tracing::info!("height {height}, {hash}");
+            } else if told.is_none_or(|told| told.elapsed() >= TELL_SYNC) {
+                tracing::info!(
+                    "syncing: height {height} of {best} ({} %)",
+                    u64::from(height) * 100 / u64::from(best)
+                );
+                told = Some(Instant::now());
             }
             tip.send_replace(hash);
         }

@@ -62,6 +62,8 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
     let data_dir = args.data_dir.clone().unwrap_or_else(config::default_data_dir);
     let dir = data_dir::prepare(&data_dir, args.network)?;
     let lock = dunlin_store::Lock::acquire(&dir)?;
+    // A run that was killed left its cookie behind; nobody should take it for ours.
+    let _ = std::fs::remove_file(dir.join(COOKIE_FILE));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(serve(&args, &dir));
     drop(lock);
