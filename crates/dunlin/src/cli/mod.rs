@@ -42,6 +42,10 @@ pub(crate) enum Command {
     /// Share, fetch and manage files over BitTorrent
     Torrent(TorrentArgs),
     /// Call any method of the JSON-RPC interface (`dunlin rpc help` lists them)
+    #[command(
+        after_help = "Options stand before the method; everything after it goes to the method.\n\nExamples:\n  \
+                            dunlin rpc getblockhash 0\n  dunlin rpc --network regtest getblockheader HASH true"
+    )]
     Rpc(RpcArgs),
     /// Run a flock of whole peers on this machine and watch them mine, flood, share and survive
     #[command(
