@@ -63,6 +63,11 @@ impl Client {
         }
     }
 
+    /// Whether both talk to the same run of the same peer: each run has a cookie of its own.
+    pub(crate) fn is_same_run(&self, other: &Self) -> bool {
+        self.authorization == other.authorization
+    }
+
     /// Calls a method; `params` is a JSON array or object.
     pub(crate) fn call(&self, method: &str, params: Value) -> anyhow::Result<Value> {
         let body = json!({"jsonrpc": "2.0", "id": 0, "method": method, "params": params}).to_string();

@@ -82,7 +82,8 @@ pub(crate) fn stop(args: &ClientArgs) -> anyhow::Result<()> {
     let client = Client::find(&args.connect)?;
     let answer = client.call("stop", json!([]))?;
     let start = Instant::now();
-    while Client::find(&args.connect).is_ok_and(|client| client.call("uptime", json!([])).is_ok()) {
+    // The cookie is the last thing to go, after everything is saved.
+    while Client::find(&args.connect).is_ok_and(|found| found.is_same_run(&client)) {
         if start.elapsed() > STOP_WAIT {
             bail!("the peer still has not stopped after {}", output::span(STOP_WAIT));
         }

@@ -15,15 +15,12 @@ use dunlin_mempool::Pool;
 use dunlin_net::Completer;
 use dunlin_peer::{Now, Reach};
 use dunlin_relay::{Command, Done, Engine, Event, Job, Relay};
-use rand::RngCore;
 use tokio::sync::watch;
 
 use super::address_file;
 use super::answers::Answers;
 use crate::cli::RunArgs;
 
-/// What we call ourselves to Bitcoin peers (BIP 14).
-pub(super) const USER_AGENT: &str = concat!("/Dunlin:", env!("CARGO_PKG_VERSION"), "/");
 /// Threads that read blocks for peers.
 const READ_THREADS: usize = 2;
 /// Inbound links beyond the limit that the machine may look at before it decides whom to keep.
@@ -85,18 +82,12 @@ impl Bitcoin {
             .spawn(move || commit(engine, &jobs, &stop_on_failure, &commit_fault))
             .context("cannot start the chain's thread")?;
 
-        let mut seed = [0; 32];
-        rand::rng().fill_bytes(&mut seed);
-        let reach = if args.network == Network::Regtest {
-            Reach::Anywhere
-        } else {
-            Reach::Public
-        };
-        let addresses = address_file::load(dir, seed, reach);
         let regtest = args.network == Network::Regtest;
+        let reach = if regtest { Reach::Anywhere } else { Reach::Public };
+        // A key of its own: the book keeps it in its file, and the machine's seed stays in memory.
+        let addresses = address_file::load(dir, rand::random(), reach);
         let config = dunlin_relay::Config {
-            seed,
-            user_agent: USER_AGENT.to_owned(),
+            seed: rand::random(),
             connect_only: args.connect.clone(),
             add_peers: args.add_peer.clone(),
             listen_port: Some(listen.port()).filter(|port| *port != 0),

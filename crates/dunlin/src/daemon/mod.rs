@@ -72,7 +72,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
 
 async fn serve(args: &RunArgs, dir: &Path) -> anyhow::Result<()> {
     let started = Instant::now();
-    // Everything that can be refused is asked for before the chain is opened.
+    // What can be refused without the chain is asked for before the chain is opened, which may take a while.
     let mut auth = Auth::default();
     for login in &args.rpc_auth {
         auth.add_rpc_auth(login)
@@ -107,7 +107,7 @@ async fn serve(args: &RunArgs, dir: &Path) -> anyhow::Result<()> {
     let node = Arc::new(Node {
         network: args.network,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        user_agent: bitcoin::USER_AGENT.to_owned(),
+        user_agent: dunlin_relay::Config::default().user_agent,
         started,
         data_dir: dir.to_owned(),
         bitcoin: bitcoin.clone().map(|part| part as _),
@@ -126,7 +126,8 @@ async fn serve(args: &RunArgs, dir: &Path) -> anyhow::Result<()> {
         // What made the chain stop explains whatever failed after it.
         bitcoin.stop()?;
     }
-    result
+    // The cookie goes last: who waits for the end of this run waits for that.
+    result.map(drop)
 }
 
 fn start_torrent(args: &RunArgs, dir: &Path) -> anyhow::Result<Torrent> {
@@ -139,7 +140,8 @@ fn start_torrent(args: &RunArgs, dir: &Path) -> anyhow::Result<Torrent> {
     Ok(torrent)
 }
 
-/// Serves those who ask us things, until a signal or the `stop` method ends it.
+/// Serves those who ask us things, until a signal or the `stop` method ends it; gives back the cookie, which stands
+/// for this run until it is dropped.
 async fn answer(
     args: &RunArgs,
     dir: &Path,
@@ -147,7 +149,7 @@ async fn answer(
     (rpc_listener, mut auth): (TcpListener, Auth),
     api_listener: TcpListener,
     bitcoin: Option<&Bitcoin>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Cookie> {
     let stop = node.stop.clone();
     let (rpc_addr, api_addr) = (rpc_listener.local_addr()?, api_listener.local_addr()?);
     let writing = || format!("cannot write to the data directory {}", dir.display());
@@ -180,6 +182,7 @@ async fn answer(
     signal
         .and(rpc_server.context("RPC"))
         .and(dashboard.context("dashboard"))
+        .map(|()| cookie)
 }
 
 async fn listen(addr: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {

@@ -12,7 +12,6 @@ use anyhow::Context;
 use dunlin_net::ReactorConfig;
 use dunlin_torrent::command::{AddTorrent, Command, Config, Event, Source};
 use dunlin_torrent::{InfoHash, Metainfo, Session, resume};
-use rand::RngCore;
 
 use super::answers::Answers;
 use super::torrent_jobs;
@@ -103,9 +102,7 @@ impl Torrent {
         let answers = Arc::new(Answers::default());
         let metainfos = Arc::new(Metainfos::default());
         let (told, stopped) = mpsc::channel();
-        let mut seed = [0; 32];
-        rand::rng().fill_bytes(&mut seed);
-        let mut config = Config::new(seed);
+        let mut config = Config::new(rand::random());
         config.resume_dir.clone_from(&options.resume_dir);
         let on_event = {
             let (answers, metainfos) = (Arc::clone(&answers), Arc::clone(&metainfos));

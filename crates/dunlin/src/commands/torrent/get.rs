@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -82,9 +83,11 @@ async fn fetch(
     let bar = progress_bar(args.json)?;
     let start = Instant::now();
     let mut watch = Stall::new(args.stall_timeout);
+    // One wait for the whole loop: a signal that comes between two turns is not lost.
+    let mut signal = pin!(signals::wait());
     loop {
         tokio::select! {
-            signal = signals::wait() => {
+            signal = &mut signal => {
                 signal?;
                 bar.finish_and_clear();
                 return Ok(Outcome::Interrupted);
@@ -107,7 +110,7 @@ async fn fetch(
     }
     if args.keep_seeding {
         eprintln!("sharing until Ctrl-C");
-        signals::wait().await?;
+        signal.await?;
     }
     Ok(Outcome::Complete)
 }

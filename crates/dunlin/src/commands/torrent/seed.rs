@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,7 +59,8 @@ fn content(args: &SeedArgs) -> anyhow::Result<(Metainfo, PathBuf)> {
         let metainfo = super::metainfo(&args.path)?;
         let dir = match &args.data {
             Some(dir) => dir.clone(),
-            None => args.path.parent().unwrap_or(Path::new(".")).to_owned(),
+            // A bare file name has an empty parent, which means the folder we are in.
+            None => Path::new(".").join(args.path.parent().unwrap_or(Path::new(""))),
         };
         let dir = std::path::absolute(&dir)?;
         ensure!(
@@ -84,9 +86,11 @@ async fn serve(torrent: &Torrent) -> anyhow::Result<()> {
     let style = ProgressStyle::with_template("{spinner} {msg}").context("the template is well formed")?;
     let line = ProgressBar::new_spinner().with_style(style);
     let mut announced = false;
+    // One wait for the whole loop: a signal that comes between two turns is not lost.
+    let mut signal = pin!(signals::wait());
     loop {
         tokio::select! {
-            signal = signals::wait() => {
+            signal = &mut signal => {
                 signal?;
                 line.finish_and_clear();
                 return Ok(());
