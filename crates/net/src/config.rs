@@ -10,6 +10,8 @@ pub struct ReactorConfig {
     pub name: String,
     /// Where to listen; port 0 takes a free one (see [`Handle::local_addrs`](crate::Handle::local_addrs)).
     pub listen: Vec<SocketAddr>,
+    /// Whether datagrams travel too: from a UDP socket at each address listened on, of the same port.
+    pub datagrams: bool,
     /// Inbound links beyond this are closed as soon as they are accepted, before the machine hears of them. A machine
     /// that evicts by merit keeps its own, lower limit: it needs the newcomer at the door to choose whom to drop.
     pub max_inbound: usize,
@@ -36,6 +38,7 @@ impl ReactorConfig {
         Self {
             name: name.into(),
             listen: Vec::new(),
+            datagrams: false,
             max_inbound: 128,
             max_dialing: 64,
             dial_timeout: Duration::from_secs(10),
@@ -50,6 +53,12 @@ impl ReactorConfig {
     /// Adds an address to listen on.
     pub fn listen(mut self, addr: SocketAddr) -> Self {
         self.listen.push(addr);
+        self
+    }
+
+    /// Lets datagrams travel, too.
+    pub fn with_datagrams(mut self) -> Self {
+        self.datagrams = true;
         self
     }
 }

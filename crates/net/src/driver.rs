@@ -10,7 +10,7 @@ use std::time::Duration;
 use dunlin_peer::{
     CloseReason, Codec, Direction, DisconnectCause, Input, Link as LinkInfo, LinkId, Machine, Now, Output,
 };
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, Semaphore};
 
@@ -18,7 +18,7 @@ use crate::config::ReactorConfig;
 use crate::handle::Completer;
 use crate::link::{Link, run};
 use crate::registry::{Counters, Registry};
-use crate::{Clock, dial};
+use crate::{Clock, datagrams, dial};
 
 type MakeCodec<C> = Box<dyn Fn(Direction) -> C>;
 type RunJob<M> = Box<dyn FnMut(<M as Machine>::Job, Completer<<M as Machine>::Done>)>;
@@ -33,6 +33,7 @@ pub(crate) struct Driver<M: Machine, C> {
     pub(crate) clock: Clock,
     machine: RefCell<M>,
     links: RefCell<HashMap<LinkId, Rc<Link<C>>>>,
+    pub(crate) sockets: RefCell<Vec<Rc<UdpSocket>>>,
     next_link: Cell<u64>,
     inbound: Cell<usize>,
     make_codec: MakeCodec<C>,
@@ -76,6 +77,7 @@ where
             clock,
             machine: RefCell::new(machine),
             links: RefCell::new(HashMap::new()),
+            sockets: RefCell::default(),
             next_link: Cell::new(1),
             inbound: Cell::new(0),
             make_codec: hooks.make_codec,
@@ -138,6 +140,7 @@ where
                         link.resume();
                     }
                 }
+                Output::Datagram { to, bytes } => datagrams::send(&self.sockets.borrow(), to, &bytes),
                 Output::Job(job) => {
                     let completer = Completer::new(self.answers.clone());
                     (self.run_job.borrow_mut())(job, completer);

@@ -7,6 +7,7 @@
 
 mod clock;
 mod config;
+mod datagrams;
 mod dial;
 mod driver;
 mod error;

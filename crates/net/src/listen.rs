@@ -1,7 +1,7 @@
 //! Taking in links from outside.
 
-use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener as StdListener, UdpSocket as StdSocket};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -19,14 +19,36 @@ const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// Connections that may linger at once when another is refused; beyond it the refused are cut off.
 const MAX_REFUSALS: usize = 32;
 
-/// Takes the address, so that the caller hears at once when it cannot be had.
-pub(crate) fn bind(addr: SocketAddr) -> Result<(StdListener, SocketAddr), NetError> {
-    let bound = StdListener::bind(addr).and_then(|listener| {
+/// How often a free port is tried again when it is taken for datagrams.
+const PORT_TRIES: u32 = 16;
+
+/// Takes the address, so that the caller hears at once when it cannot be had; with `datagrams` also for UDP, at the
+/// same port.
+pub(crate) fn bind(
+    addr: SocketAddr,
+    datagrams: bool,
+) -> Result<(StdListener, Option<StdSocket>, SocketAddr), NetError> {
+    let bound = || -> io::Result<_> {
+        let listener = StdListener::bind(addr)?;
         listener.set_nonblocking(true)?;
         let local = listener.local_addr()?;
-        Ok((listener, local))
-    });
-    bound.map_err(|source| NetError::Listen { addr, source })
+        let socket = if datagrams {
+            let socket = StdSocket::bind(local)?;
+            socket.set_nonblocking(true)?;
+            Some(socket)
+        } else {
+            None
+        };
+        Ok((listener, socket, local))
+    };
+    let mut tries = if addr.port() == 0 { PORT_TRIES } else { 1 };
+    loop {
+        tries -= 1;
+        match bound() {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && tries > 0 => {}
+            bound => return bound.map_err(|source| NetError::Listen { addr, source }),
+        }
+    }
 }
 
 /// Accepts for as long as the reactor listens.

@@ -1,7 +1,7 @@
 //! The thread that drives a machine.
 
 use std::io;
-use std::net::TcpListener as StdListener;
+use std::net::{TcpListener as StdListener, UdpSocket as StdSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::config::ReactorConfig;
 use crate::driver::{Driver, Hooks, TICK};
 use crate::handle::{Completer, Handle, Order};
 use crate::registry::Registry;
-use crate::{Clock, NetError, listen};
+use crate::{Clock, NetError, datagrams, listen};
 
 /// Orders and answers taken in before the links have their turn again.
 const BATCH: usize = 64;
@@ -52,9 +52,11 @@ where
 {
     let mut listeners = Vec::new();
     let mut local_addrs = Vec::new();
+    let mut sockets = Vec::new();
     for addr in &config.listen {
-        let (listener, local) = listen::bind(*addr)?;
+        let (listener, socket, local) = listen::bind(*addr, config.datagrams)?;
         listeners.push(listener);
+        sockets.extend(socket);
         local_addrs.push(local);
     }
     let runtime = Builder::new_current_thread()
@@ -75,7 +77,7 @@ where
         };
         let machine = make_machine(clock.now());
         let driver = Driver::<M, C>::new(config, clock, machine, hooks, answers_in, shared);
-        run(&runtime, driver, listeners, orders, answers);
+        run(&runtime, driver, listeners, sockets, orders, answers);
     };
     let thread = std::thread::Builder::new()
         .name(name)
@@ -88,6 +90,7 @@ fn run<M, C>(
     runtime: &Runtime,
     driver: Rc<Driver<M, C>>,
     listeners: Vec<StdListener>,
+    sockets: Vec<StdSocket>,
     mut orders: UnboundedReceiver<Order<M::Command>>,
     mut answers: UnboundedReceiver<M::Done>,
 ) where
@@ -97,11 +100,12 @@ fn run<M, C>(
     let tasks = LocalSet::new();
     tasks.block_on(runtime, async {
         let accepting = accept_all(&driver, listeners);
+        let receiving = datagrams::receive_all(&driver, sockets);
         // What the machine wanted before its first input.
         driver.carry_out();
         serve(&driver, &mut orders, &mut answers).await;
         orders.close();
-        for task in accepting {
+        for task in accepting.into_iter().chain(receiving) {
             task.abort();
         }
         driver.stop();

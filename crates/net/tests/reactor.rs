@@ -275,3 +275,47 @@ fn a_machine_that_panics_takes_only_its_reactor_along() {
     server.handle.shutdown();
     assert!(!server.handle.is_running());
 }
+
+#[test]
+fn datagrams_travel_from_the_port_that_is_listened_on() {
+    let server = start(config().with_datagrams(), echo());
+    let client = start(config().with_datagrams(), Manners::default());
+    for length in [0, 1, 1400, 9000, 60_000] {
+        let sent = Bytes::from(vec![length as u8; length]);
+        client.handle.command(Command::Datagram(server.addr(), sent.clone()));
+        for (side, from) in [(&server, client.addr()), (&client, server.addr())] {
+            let (told, got) = side.wait(|event| match event {
+                Event::Datagram(from, bytes) => Some((from, bytes)),
+                _ => None,
+            });
+            assert_eq!((told, got.len()), (from, length));
+            assert_eq!(got, sent);
+        }
+    }
+}
+
+#[test]
+fn a_datagram_that_cannot_be_sent_is_lost_and_nothing_else() {
+    let server = start(config().with_datagrams(), echo());
+    let client = start(config().with_datagrams(), Manners::default());
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let lost = [(nobody, 10), ("[::1]:9".parse().unwrap(), 10), (server.addr(), 70_000)];
+    for (to, length) in lost {
+        client.handle.command(Command::Datagram(to, vec![1; length].into()));
+    }
+    let deadline = Instant::now() + toy::PATIENCE;
+    // The refusal of the first one may come back at any time, and cost one more.
+    let got = std::iter::repeat_with(|| {
+        assert!(Instant::now() < deadline, "no datagram comes through any more");
+        client
+            .handle
+            .command(Command::Datagram(server.addr(), Bytes::from_static(b"last")));
+        let told = client.during(Duration::from_millis(100));
+        told.into_iter().find_map(|event| match event {
+            Event::Datagram(_, bytes) => Some(bytes),
+            _ => None,
+        })
+    });
+    assert_eq!(got.flatten().next().unwrap(), &b"last"[..]);
+    assert!(client.handle.is_running() && client.handle.links().is_empty());
+}

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+
 use crate::{DialToken, Link, LinkId, Now};
 
 /// A protocol as a state machine.
@@ -70,6 +72,13 @@ pub enum Input<Msg, Command, Done> {
         /// Why.
         cause: DisconnectCause,
     },
+    /// A datagram arrived at the machine's own port. Its source may be forged, and it may come twice or late.
+    Datagram {
+        /// Where it says it came from.
+        from: SocketAddr,
+        /// Its payload.
+        bytes: Bytes,
+    },
     /// A job's answer.
     Done(Done),
     /// A request of the program.
@@ -109,6 +118,13 @@ pub enum Output<Msg, Event, Job> {
     ResumeRead {
         /// This link.
         link: LinkId,
+    },
+    /// Send a datagram from the machine's own port. It may be lost without a word, also here, when the socket is full.
+    Datagram {
+        /// Where to.
+        to: SocketAddr,
+        /// Its payload.
+        bytes: Bytes,
     },
     /// Slow work for someone else.
     Job(Job),

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+
 use crate::{CloseReason, DialToken, LinkId, Output};
 
 /// Outputs in the order in which they were asked for.
@@ -31,6 +33,11 @@ impl<Msg, Event, Job> Outbox<Msg, Event, Job> {
     /// Asks for a close.
     pub fn close(&mut self, link: LinkId, reason: CloseReason) {
         self.queue.push_back(Output::Close { link, reason });
+    }
+
+    /// Sends a datagram.
+    pub fn datagram(&mut self, to: SocketAddr, bytes: Bytes) {
+        self.queue.push_back(Output::Datagram { to, bytes });
     }
 
     /// Hands out slow work.

@@ -528,6 +528,8 @@ impl Machine for Relay {
             Input::Received { link, msg } => self.received(link, msg),
             Input::Writable { link } => self.server.writable(&mut self.node, link),
             Input::Disconnected { link, cause } => self.disconnected(link, &cause),
+            // Nothing of this protocol travels in datagrams.
+            Input::Datagram { .. } => {}
             Input::Done(done) => self.done(done),
             Input::Command(command) => self.command(command),
         }

@@ -2,6 +2,7 @@
 
 mod carry;
 mod churn;
+mod datagrams;
 mod dial;
 mod links;
 mod node;
@@ -41,6 +42,8 @@ pub struct Stats {
     pub links: u64,
     /// Links that the network cut: loss, partition, a send queue beyond its cap.
     pub cuts: u64,
+    /// Datagrams sent.
+    pub datagrams: u64,
     /// Jobs run.
     pub jobs: u64,
     /// Happenings taken from the queue.
@@ -57,6 +60,7 @@ pub struct Sim<M: Machine, C> {
     by_addr: BTreeMap<SocketAddr, NodeId>,
     pipes: BTreeMap<PipeId, Pipe<M::Msg, C>>,
     next_pipe: u64,
+    paths: BTreeMap<(NodeId, NodeId), datagrams::Path>,
     make_codec: Box<dyn FnMut(dunlin_peer::Direction) -> C>,
     events: Vec<(Now, NodeId, M::Event)>,
     recorder: Recorder,
@@ -92,6 +96,11 @@ enum Happening<M: Machine> {
         pipe: PipeId,
         to: Side,
         parcel: Parcel<M::Msg>,
+    },
+    Datagram {
+        from: NodeId,
+        to: NodeId,
+        bytes: Bytes,
     },
     /// One side's close has sent all it had queued.
     Closed {
@@ -142,6 +151,7 @@ impl<M: Machine, C: Codec<Msg = M::Msg>> Sim<M, C> {
             by_addr: BTreeMap::new(),
             pipes: BTreeMap::new(),
             next_pipe: 0,
+            paths: BTreeMap::new(),
             make_codec: Box::new(make_codec),
             events: Vec::new(),
             recorder: Recorder::default(),
@@ -364,6 +374,7 @@ impl<M: Machine, C: Codec<Msg = M::Msg>> Sim<M, C> {
             }
             Happening::Accepted { pipe } => self.accepted(pipe),
             Happening::Arrived { pipe, to, parcel } => self.arrived(pipe, to, parcel),
+            Happening::Datagram { from, to, bytes } => self.datagram_arrived(from, to, bytes),
             Happening::Closed { pipe, side, reason } => self.end(pipe, side, DisconnectCause::Ours(reason)),
             Happening::Cut { pipe, why } => self.cut(pipe, why),
             Happening::Resumed { pipe, side } => self.resumed(pipe, side),

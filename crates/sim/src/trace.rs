@@ -38,6 +38,7 @@ pub(crate) enum Kind {
     Job,
     Done,
     Event,
+    Datagram,
 }
 
 /// Takes in a record of `time, kind, node, two numbers` for each happening, and the bytes of each message.

@@ -64,7 +64,7 @@ impl Way {
     }
 }
 
-fn transmission(length: usize, bandwidth: u64) -> Duration {
+pub(crate) fn transmission(length: usize, bandwidth: u64) -> Duration {
     let micros = (length as u128 * 1_000_000) / u128::from(bandwidth.max(1));
     Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
 }

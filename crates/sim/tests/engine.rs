@@ -46,6 +46,7 @@ impl Codec for Wire {
 
 #[derive(Debug)]
 enum Command {
+    Datagram(SocketAddr, Bytes),
     Tell(Rumour),
     Pause,
     Resume,
@@ -59,6 +60,7 @@ enum Event {
     Disconnected(DisconnectCause),
     DialFailed,
     Writable,
+    Datagram(SocketAddr, Bytes),
 }
 
 /// Keeps links to its friends, checks each new rumour by a job, tells it on.
@@ -118,6 +120,7 @@ impl Machine for Gossip {
             }
             Input::Received { link, msg } => self.out.job((link, msg)),
             Input::Writable { .. } => self.out.event(Event::Writable),
+            Input::Datagram { from, bytes } => self.out.event(Event::Datagram(from, bytes)),
             Input::Disconnected { link, cause } => {
                 assert!(self.links.remove(&link), "one Disconnected for each Connected");
                 for friend in self.friends.values_mut() {
@@ -130,6 +133,7 @@ impl Machine for Gossip {
             }
             Input::Done((link, rumour)) => self.learn(&rumour, Some(link)),
             Input::Command(Command::Tell(rumour)) => self.learn(&rumour, None),
+            Input::Command(Command::Datagram(to, bytes)) => self.out.datagram(to, bytes),
             Input::Command(Command::Pause) => {
                 for link in self.links.clone() {
                     self.out.push(Output::PauseRead { link });
@@ -460,4 +464,34 @@ fn full_listeners_refuse() {
     sim.run_for(Duration::from_secs(2));
     assert_eq!(sim.link_count(NodeId(0)), 2);
     assert_eq!(causes(&mut sim), vec![DisconnectCause::Remote; 3]);
+}
+
+#[test]
+fn datagrams_arrive_once_or_are_lost_as_often_as_the_conditions_say() {
+    const COUNT: u16 = 2000;
+    let arrived = |loss| {
+        let conditions = Conditions {
+            loss,
+            bandwidth: 100_000_000,
+            ..Conditions::default()
+        };
+        let mut net = pair(conditions);
+        for number in 0..COUNT {
+            let bytes = Bytes::copy_from_slice(&number.to_be_bytes());
+            net.command(NodeId(0), Command::Datagram(addr(1), bytes));
+        }
+        net.command(NodeId(0), Command::Datagram(addr(77), Bytes::new()));
+        net.run_for(Duration::from_secs(1));
+        let mut got = BTreeSet::new();
+        for (_, node, event) in net.take_events() {
+            if let Event::Datagram(from, bytes) = event {
+                assert_eq!((node, from), (NodeId(1), addr(0)));
+                assert!(got.insert(bytes), "a datagram came twice");
+            }
+        }
+        got.len()
+    };
+    assert_eq!(arrived(0), usize::from(COUNT));
+    let some = arrived(100_000);
+    assert!((1700..1900).contains(&some), "{some} of {COUNT} arrived");
 }

@@ -362,6 +362,8 @@ impl Machine for Session {
                 self.dial_ended(now, dialled.map(|(info_hash, _)| info_hash), addr);
             }
             Input::Disconnected { link, cause } => self.disconnected(now, link, &cause),
+            // The reactor is not told to receive any.
+            Input::Datagram { .. } => {}
             Input::Done(done) => self.done(now, done),
             Input::Command(command) => self.command(now, command),
         }

@@ -55,6 +55,7 @@ pub enum Command {
     /// A timer, this long from now.
     Timer(Duration),
     Job(u64),
+    Datagram(SocketAddr, Bytes),
     Panic,
 }
 
@@ -67,6 +68,7 @@ pub enum Event {
     DialFailed(SocketAddr, DialToken),
     Timer(Duration),
     JobDone(u64),
+    Datagram(SocketAddr, Bytes),
 }
 
 /// What the machine does by itself.
@@ -110,6 +112,7 @@ impl Toy {
             Command::Resume(link) => self.out.push(Output::ResumeRead { link }),
             Command::Timer(after) => self.timer = Some((now, now + after)),
             Command::Job(number) => self.out.job(number),
+            Command::Datagram(to, bytes) => self.out.datagram(to, bytes),
             Command::Panic => panic!("told to"),
         }
     }
@@ -156,6 +159,12 @@ impl Machine for Toy {
                 self.out.event(Event::Disconnected(link, cause));
             }
             Input::DialFailed { addr, token } => self.out.event(Event::DialFailed(addr, token)),
+            Input::Datagram { from, bytes } => {
+                if self.manners.echo {
+                    self.out.datagram(from, bytes.clone());
+                }
+                self.out.event(Event::Datagram(from, bytes));
+            }
             Input::Done(number) => self.out.event(Event::JobDone(number)),
             Input::Command(command) => self.command(now, command),
         }

@@ -441,7 +441,7 @@ impl Bed {
                     }
                 }
                 Output::Close { link, reason } => self.cut(who, link, DisconnectCause::Ours(reason)),
-                Output::PauseRead { .. } | Output::ResumeRead { .. } => {}
+                Output::PauseRead { .. } | Output::ResumeRead { .. } | Output::Datagram { .. } => {}
                 Output::Job(job) => {
                     let member = &mut self.members[n];
                     let done = member.engine.run(now, job);

@@ -50,6 +50,7 @@ impl<M: Machine, C: Codec<Msg = M::Msg>> Sim<M, C> {
                         self.queue.push(self.now, Happening::Resumed { pipe, side });
                     }
                 }
+                Output::Datagram { to, bytes } => self.datagram(id, to, bytes),
                 Output::Job(job) => self.run_job(id, job),
                 Output::Event(event) => {
                     self.recorder.record(self.now, Kind::Event, id.0, 0, 0);

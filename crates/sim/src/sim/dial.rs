@@ -43,7 +43,7 @@ impl<M: Machine, C: Codec<Msg = M::Msg>> Sim<M, C> {
         );
     }
 
-    fn draw_latency(&mut self) -> Duration {
+    pub(super) fn draw_latency(&mut self) -> Duration {
         let (min, max) = (self.conditions.min_latency, self.conditions.max_latency);
         Duration::from_micros(self.rng.random_range(micros(min)..=micros(max.max(min))))
     }

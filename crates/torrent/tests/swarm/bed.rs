@@ -532,6 +532,7 @@ impl Bed {
                 end.queue.push_back(Bytes::from(buf.to_vec()));
                 self.transmit(node);
             }
+            Output::Datagram { .. } => {}
             Output::Dial { addr, token } => self.at(
                 self.latency,
                 Ev::Dial {
