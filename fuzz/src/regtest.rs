@@ -185,7 +185,7 @@ pub static KNOWN: LazyLock<Known> = LazyLock::new(|| {
     for n in 0..4 {
         let inside = if n == 2 { vec![txs[7].clone()] } else { Vec::new() };
         let fees = if n == 0 { 1 } else { 0 };
-        let mut block = make(&main, inside, fees, b"bad").block.clone();
+        let mut block = make(&main, inside, fees, b"bad").block().clone();
         if n == 1 {
             block.header.merkle_root = bitcoin::TxMerkleNode::all_zeros();
             assert!(build::solve(&mut block));

@@ -9,13 +9,12 @@ fuzz_target!(|data: &[u8]| {
     let Ok(parsed) = ParsedBlock::parse(Bytes::copy_from_slice(data)) else {
         return;
     };
-    let made = ParsedBlock::from_block(parsed.block.clone());
+    let made = ParsedBlock::from_block(parsed.block().clone());
     assert_eq!(made.raw, data);
     assert_eq!(made.hash, parsed.hash);
     assert_eq!(made.txids, parsed.txids);
     assert_eq!(made.wtxids, parsed.wtxids);
-    assert_eq!(made.spans, parsed.spans);
-    for (index, tx) in parsed.block.txdata.iter().enumerate() {
+    for (index, tx) in parsed.block().txdata.iter().enumerate() {
         assert_eq!(parsed.txids[index], tx.compute_txid());
         assert_eq!(parsed.wtxids[index], tx.compute_wtxid());
         let raw = parsed.raw_tx(index).expect("a transaction of the block");

@@ -1,6 +1,6 @@
 //! An unspent output, and how it is written down.
 
-use bitcoin::{Amount, OutPoint, ScriptBuf, TxOut};
+use bitcoin::{Amount, OutPoint, Script, ScriptBuf, TxOut};
 
 /// An unspent output with what the rules ask of its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,9 +16,9 @@ pub struct Coin {
 /// Scripts beyond this length can never be satisfied, so their outputs are not kept.
 const MAX_SCRIPT_SIZE: usize = 10_000;
 
-/// Whether an output can ever be spent: neither `OP_RETURN` at its front nor a script that is too long to run.
-pub(crate) fn is_spendable(output: &TxOut) -> bool {
-    let script = output.script_pubkey.as_bytes();
+/// Whether an output with this script can ever be spent: neither `OP_RETURN` at its front nor a script that is too long to run.
+pub(crate) fn is_spendable(script: &Script) -> bool {
+    let script = script.as_bytes();
     script.first() != Some(&bitcoin::opcodes::all::OP_RETURN.to_u8()) && script.len() <= MAX_SCRIPT_SIZE
 }
 

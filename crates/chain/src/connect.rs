@@ -12,7 +12,7 @@ use crate::overlay::Overlay;
 use crate::rules::{self, bip30};
 use crate::script::{self, BlockScripts, Flags, ScriptFail};
 use crate::undo::BlockUndo;
-use crate::{Coin, Params, ParsedBlock, Reject};
+use crate::{Coin, Params, ParsedBlock, Reject, TxParts};
 
 /// A block with fewer inputs than this is checked on the calling thread: starting helpers would take longer.
 const INPUTS_WORTH_HELPERS: usize = 32;
@@ -61,13 +61,13 @@ pub(crate) fn connect(
     block: &ParsedBlock,
     place: &Place<'_>,
 ) -> Result<BlockUndo, ConnectError> {
-    let txs = &block.block.txdata;
     let height = place.height;
     if bip30::check_needed(params, height, &block.hash, place.bip34_ancestor) {
-        for (tx, txid) in txs.iter().zip(&block.txids) {
-            for vout in 0..u32::try_from(tx.output.len()).unwrap_or(u32::MAX) {
-                if overlay.has(&OutPoint { txid: *txid, vout })? {
-                    return Err(bip30::repeated(tx).into());
+        for tx in block.transactions() {
+            let txid = tx.txid();
+            for vout in 0..u32::try_from(tx.outputs().len()).unwrap_or(u32::MAX) {
+                if overlay.has(&OutPoint { txid, vout })? {
+                    return Err(bip30::repeated(&txid).into());
                 }
             }
         }
@@ -77,18 +77,17 @@ pub(crate) fn connect(
     let mut undo = BlockUndo::default();
     let mut fees = 0u64;
     let mut sigops = 0u64;
-    for (index, tx) in txs.iter().enumerate() {
-        let txid = &block.txids[index];
-        let named = |reject: Reject| reject.in_block(format_args!("transaction {txid}"));
+    for (index, tx) in block.transactions().enumerate() {
+        let named = |reject: Reject| reject.in_block(format_args!("transaction {}", tx.txid()));
         let mut spent = Vec::new();
         if index > 0 {
-            for input in &tx.input {
-                match overlay.spend(input.previous_output)? {
+            for outpoint in tx.previous_outputs() {
+                match overlay.spend(outpoint)? {
                     Some(coin) => spent.push(coin),
-                    None => return Err(named(Reject::missing_inputs(input.previous_output.to_string())).into()),
+                    None => return Err(named(Reject::missing_inputs(outpoint.to_string())).into()),
                 }
             }
-            let fee = rules::check_tx_inputs(tx, &spent, height).map_err(named)?;
+            let fee = rules::check_tx_inputs(&tx, &spent, height).map_err(named)?;
             fees = fees.saturating_add(fee.to_sat());
             if fees > rules::MAX_MONEY {
                 return Err(Reject::consensus(
@@ -99,11 +98,11 @@ pub(crate) fn connect(
             }
             if height >= params.csv_height {
                 let heights: Vec<u32> = spent.iter().map(|coin| coin.height).collect();
-                rules::check_sequence_locks(tx, &heights, height, place.parent_median, place.median_at)
+                rules::check_sequence_locks(&tx, &heights, height, place.parent_median, place.median_at)
                     .map_err(named)?;
             }
         }
-        sigops = sigops.saturating_add(rules::transaction_sigop_cost(tx, &outputs(&spent), flags));
+        sigops = sigops.saturating_add(rules::transaction_sigop_cost(&tx, &spent, flags));
         if sigops > rules::MAX_BLOCK_SIGOPS_COST {
             return Err(Reject::consensus("bad-blk-sigops", "too many sigops").into());
         }
@@ -112,9 +111,9 @@ pub(crate) fn connect(
             undo.spent.push(spent);
         }
     }
-    if let Some(coinbase) = txs.first() {
+    if let Some(coinbase) = block.transaction(0) {
         let subsidy = rules::subsidy(height, params.subsidy_halving_interval);
-        rules::check_coinbase_amount(coinbase, Amount::from_sat(fees), subsidy)?;
+        rules::check_coinbase_amount(&coinbase, Amount::from_sat(fees), subsidy)?;
     }
     if !place.skip_scripts {
         check_scripts(block, &undo, flags, place.threads)?;

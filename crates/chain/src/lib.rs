@@ -25,8 +25,10 @@ pub mod script;
 mod store;
 mod summary;
 mod tree;
+mod tx_parts;
 mod undo;
 mod view;
+mod wire;
 
 pub use block::{BlockDecodeError, MAX_BLOCK_BYTES, ParsedBlock};
 pub use coin::Coin;
@@ -38,5 +40,6 @@ pub use params::{Network, Params, UnknownNetwork};
 pub use reject::{Reject, RejectKind};
 pub use store::ChainStore;
 pub use summary::CoinsSummary;
+pub use tx_parts::{Input, Output, Stack, TxParts, TxRef};
 pub use undo::BlockUndo;
 pub use view::View;

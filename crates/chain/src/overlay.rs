@@ -6,14 +6,14 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use bitcoin::OutPoint;
+use bitcoin::{Amount, OutPoint, TxOut};
 use dunlin_store::StoreError;
 
 use crate::coin::is_spendable;
 use crate::coins::{Change, Coins, Keyed};
 use crate::rules::bip30;
 use crate::undo::BlockUndo;
-use crate::{Coin, ParsedBlock};
+use crate::{Coin, ParsedBlock, TxParts};
 
 pub(crate) struct Overlay<'a> {
     base: &'a Coins,
@@ -80,19 +80,21 @@ impl<'a> Overlay<'a> {
 
     /// Creates the outputs of the transaction at `index`.
     pub(crate) fn create(&mut self, block: &ParsedBlock, index: usize, height: u32) {
-        let (Some(tx), Some(txid)) = (block.block.txdata.get(index), block.txids.get(index)) else {
-            return;
-        };
+        let Some(tx) = block.transaction(index) else { return };
+        let txid = tx.txid();
         let coinbase = index == 0;
-        for (vout, output) in (0u32..).zip(&tx.output) {
-            if is_spendable(output) {
+        for (vout, output) in (0u32..).zip(tx.outputs()) {
+            if is_spendable(output.script_pubkey) {
                 let coin = Coin {
-                    output: output.clone(),
+                    output: TxOut {
+                        value: Amount::from_sat(output.value),
+                        script_pubkey: output.script_pubkey.to_owned(),
+                    },
                     height,
                     coinbase,
                 };
                 // Before BIP 34 a coinbase could repeat an earlier one whose output the table still has.
-                self.put(OutPoint { txid: *txid, vout }, coin, coinbase);
+                self.put(OutPoint { txid, vout }, coin, coinbase);
             }
         }
     }
@@ -103,27 +105,28 @@ impl<'a> Overlay<'a> {
     /// [`StoreError::Corrupt`] when the block, its undo record and the coins do not belong together.
     pub(crate) fn disconnect(&mut self, block: &ParsedBlock, undo: BlockUndo, height: u32) -> Result<(), StoreError> {
         let mismatch = || StoreError::corrupt(format!("the undo record of block {}", block.hash));
-        let txs = &block.block.txdata;
-        if undo.spent.len() + 1 != txs.len() {
+        if undo.spent.len() + 1 != block.len() {
             return Err(mismatch());
         }
         let forgiving = bip30::is_overwritten(height, &block.hash);
         let restored = std::iter::once(Vec::new()).chain(undo.spent);
-        let mut rows: Vec<_> = txs.iter().zip(&block.txids).zip(restored).collect();
-        while let Some(((tx, txid), coins)) = rows.pop() {
-            for (vout, output) in (0u32..).zip(&tx.output) {
-                if is_spendable(output) && self.spend(OutPoint { txid: *txid, vout })?.is_none() && !forgiving {
+        let mut rows: Vec<_> = block.transactions().zip(restored).collect();
+        while let Some((tx, coins)) = rows.pop() {
+            let txid = tx.txid();
+            for (vout, output) in (0u32..).zip(tx.outputs()) {
+                if is_spendable(output.script_pubkey) && self.spend(OutPoint { txid, vout })?.is_none() && !forgiving {
                     return Err(mismatch());
                 }
             }
             if tx.is_coinbase() {
                 continue;
             }
-            if coins.len() != tx.input.len() {
+            let outpoints = tx.previous_outputs();
+            if coins.len() != outpoints.len() {
                 return Err(mismatch());
             }
-            for (input, coin) in tx.input.iter().zip(coins) {
-                self.put(input.previous_output, coin, false);
+            for (outpoint, coin) in outpoints.zip(coins) {
+                self.put(outpoint, coin, false);
             }
         }
         Ok(())

@@ -347,11 +347,11 @@ fn a_swapped_body_does_not_condemn_its_header() {
     let txs = [0, 1].map(|n: usize| spend(&[trunk[n].reward()], &[(5, open_script())]));
     let honest = block(trunk[101].place, 1, txs.to_vec(), 0);
 
-    let mut swapped = honest.block.block.clone();
+    let mut swapped = honest.block.block().clone();
     swapped.txdata.pop();
-    let mut doubled = honest.block.block.clone();
+    let mut doubled = honest.block.block().clone();
     doubled.txdata.push(doubled.txdata[2].clone());
-    let mut spoiled = honest.block.block.clone();
+    let mut spoiled = honest.block.block().clone();
     spoiled.txdata[0].input[0].witness = bitcoin::Witness::from_slice(&[[1u8; 32]]);
     for (body, want) in [
         (swapped, "bad-txnmrklroot"),

@@ -43,7 +43,7 @@ impl Pool {
 
     /// [`Pool::accept`] without the limits of the whole pool.
     pub(crate) fn admit(&mut self, now: u64, tx: Arc<Transaction>, origin: Origin) -> Result<Accepted, PoolReject> {
-        check_tx(&tx)?;
+        check_tx(&*tx)?;
         if tx.is_coinbase() {
             return Err(PoolReject::consensus("coinbase", ""));
         }
@@ -52,7 +52,7 @@ impl Pool {
         }
         standard::check_min_size(&tx)?;
         let tip = self.view.tip();
-        if !is_final(&tx, tip.height.saturating_add(1), tip.median_time_past) {
+        if !is_final(&*tx, tip.height.saturating_add(1), tip.median_time_past) {
             return Err(PoolReject::policy("non-final", ""));
         }
         let (txid, wtxid) = (tx.compute_txid(), tx.compute_wtxid());
@@ -75,14 +75,14 @@ impl Pool {
         {
             return Err(PoolReject::policy("non-BIP68-final", ""));
         }
-        let fee = check_tx_inputs(&tx, &coins, tip.height.saturating_add(1))?;
+        let fee = check_tx_inputs(&*tx, &coins, tip.height.saturating_add(1))?;
         let spends_coinbase = coins.iter().any(|coin| coin.coinbase);
         let spent: Vec<TxOut> = coins.into_iter().map(|coin| coin.output).collect();
         if self.config.require_standard {
             spend::check_inputs(&tx, &spent)?;
             spend::check_witnesses(&tx, &spent)?;
         }
-        let sigops = transaction_sigop_cost(&tx, &spent, script::VERIFY_ALL);
+        let sigops = transaction_sigop_cost(&*tx, &spent, script::VERIFY_ALL);
         let mut entry = Entry::new(tx, txid, wtxid, fee, sigops);
         entry.time = now;
         entry.height = tip.height;

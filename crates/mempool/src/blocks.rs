@@ -21,10 +21,8 @@ impl Pool {
         let confirmed: BTreeSet<Id> = block.txids.iter().filter_map(|txid| self.id(txid)).collect();
         self.remove(&confirmed);
         // Whatever still spends one of the block's inputs is another transaction.
-        let spent = block.block.txdata.iter().flat_map(|tx| &tx.input);
-        let conflicts: BTreeSet<Id> = spent
-            .filter_map(|input| self.spender_id(&input.previous_output))
-            .collect();
+        let spent = block.transactions().flat_map(|tx| tx.previous_outputs());
+        let conflicts: BTreeSet<Id> = spent.filter_map(|outpoint| self.spender_id(&outpoint)).collect();
         self.remove_with_descendants(conflicts);
         if !self.returned.is_empty() {
             let confirmed: HashSet<_> = block.txids.iter().collect();
@@ -39,7 +37,7 @@ impl Pool {
     /// The block at the tip left the chain. Its transactions wait for [`Pool::after_reorg`].
     pub fn block_disconnected(&mut self, block: &ParsedBlock) {
         self.reorganised = true;
-        for tx in block.block.txdata.iter().rev() {
+        for tx in block.block().txdata.iter().rev() {
             self.returned_bytes += tx.total_size() as u64;
             self.returned.push_front(Arc::new(tx.clone()));
         }
@@ -88,7 +86,7 @@ impl Pool {
     /// Can this transaction no longer be in the block after `tip`?
     fn is_stale(&self, entry: &Entry, tip: &Block) -> bool {
         let height = tip.height.saturating_add(1);
-        if !is_final(&entry.tx, height, tip.median_time_past) {
+        if !is_final(&*entry.tx, height, tip.median_time_past) {
             return true;
         }
         let locked = entry.tx.version.0 as u32 >= 2

@@ -80,7 +80,7 @@ impl Pool {
                 && RESERVED_SIGOPS + template.sigops + sigops < MAX_BLOCK_SIGOPS_COST
                 && members
                     .iter()
-                    .all(|entry| is_final(&entry.tx, height, tip.median_time_past));
+                    .all(|entry| is_final(&*entry.tx, height, tip.median_time_past));
             if !fits {
                 // Later chunks of the cluster may build on this one.
                 skipped.insert(cluster);

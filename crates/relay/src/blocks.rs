@@ -355,11 +355,11 @@ impl BlockSync {
 
     /// A block that nobody asked for is looked at only when it may become the tip.
     fn fits_unasked(&self, node: &Node, block: &ParsedBlock) -> bool {
-        let Some(parent) = node.view.entry(&block.block.header.prev_blockhash) else {
+        let Some(parent) = node.view.entry(&block.prev()) else {
             return false;
         };
         let tip = node.view.tip();
-        let work = parent.chain_work + block.block.header.work();
+        let work = parent.chain_work + block.header().work();
         work > tip.chain_work
             && work >= node.view.params().minimum_chain_work
             && parent.height < tip.height.saturating_add(MAX_UNASKED_AHEAD)

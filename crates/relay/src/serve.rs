@@ -73,7 +73,7 @@ impl Server {
             self.recent.pop_front();
         }
         self.recent_txs.clear();
-        for ((tx, txid), wtxid) in block.block.txdata.iter().zip(&block.txids).zip(&block.wtxids) {
+        for ((tx, txid), wtxid) in block.block().txdata.iter().zip(&block.txids).zip(&block.wtxids) {
             let tx = Arc::new(tx.clone());
             self.recent_txs.insert(txid.to_byte_array(), tx.clone());
             self.recent_txs.insert(wtxid.to_byte_array(), tx);

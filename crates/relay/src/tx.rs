@@ -358,8 +358,8 @@ impl TxRelay {
             self.confirmed.insert(node.salt.shorten(wtxid.as_ref()));
             self.settled(*txid, *wtxid);
         }
-        let inputs = block.block.txdata.iter().skip(1).flat_map(|tx| &tx.input);
-        self.orphans.spent(inputs.map(|input| input.previous_output));
+        let spent = block.transactions().skip(1).flat_map(|tx| tx.previous_outputs());
+        self.orphans.spent(spent);
     }
 
     /// The tip changed: what was refused may be fine now, what a lost block confirmed may come again.

@@ -138,7 +138,7 @@ fn a_block_found_invalid_after_it_was_stored_is_its_senders_fault() {
     let mut tx = spend(&blocks, 1);
     money::break_signature(&mut tx);
     let second = money::block_on(&side.view(), START - 20, vec![tx], 0, &[]);
-    let headers = vec![first.block.header, second.header];
+    let headers = vec![*first.header(), second.header];
     let (honest, liar) = (bed.hand(0), bed.hand(0));
     bed.say(liar, Message::Headers(headers.clone()));
     bed.run(SECOND);
@@ -168,10 +168,7 @@ fn headers_without_work_and_headers_that_do_not_follow() {
     bed.run(SECOND);
     assert!(bed.hands[hand].closed);
     let hand = bed.hand(0);
-    bed.say(
-        hand,
-        Message::Headers(vec![blocks[3].block.header, blocks[7].block.header]),
-    );
+    bed.say(hand, Message::Headers(vec![*blocks[3].header(), *blocks[7].header()]));
     bed.run(SECOND);
     assert!(bed.hands[hand].closed);
     let reasons: Vec<String> = bed.misbehaviours(0).into_iter().map(|(reason, _)| reason).collect();

@@ -162,7 +162,7 @@ fn the_longer_branch_wins_and_transactions_come_back() {
 #[test]
 fn a_peer_that_owes_blocks_and_does_not_send_them_is_gone_around() {
     let blocks = chain(200);
-    let headers: Vec<_> = blocks.iter().map(|block| block.block.header).collect();
+    let headers: Vec<_> = blocks.iter().map(|block| *block.header()).collect();
     let mut bed = Bed::new();
     let (full, empty) = (bed.member(), bed.member());
     bed.preload(full, &blocks);
@@ -181,7 +181,7 @@ fn a_peer_that_owes_blocks_and_does_not_send_them_is_gone_around() {
 #[test]
 fn a_peer_that_keeps_the_window_from_moving_is_replaced() {
     let blocks = chain(1_300);
-    let headers: Vec<_> = blocks.iter().map(|block| block.block.header).collect();
+    let headers: Vec<_> = blocks.iter().map(|block| *block.header()).collect();
     let mut bed = Bed::new();
     let (full, empty) = (bed.member(), bed.member());
     bed.preload(full, &blocks);
@@ -257,7 +257,7 @@ fn a_peer_that_does_not_know_headers_announcements_is_served_by_inventory() {
     let announced = bed
         .heard(hand)
         .into_iter()
-        .any(|msg| matches!(msg, Message::Headers(h) if h == [next.block.header]));
+        .any(|msg| matches!(msg, Message::Headers(h) if h == [*next.header()]));
     assert!(announced);
 }
 
@@ -276,7 +276,7 @@ fn a_first_peer_that_has_nothing_does_not_hide_a_second_that_has_everything() {
 #[test]
 fn an_announcement_that_crosses_a_shorter_answer_is_not_forgotten() {
     let blocks = chain(10);
-    let headers = |from: usize, to: usize| Message::Headers(blocks[from..to].iter().map(|b| b.block.header).collect());
+    let headers = |from: usize, to: usize| Message::Headers(blocks[from..to].iter().map(|b| *b.header()).collect());
     let mut bed = Bed::new();
     let node = bed.member();
     let hand = bed.hand(node);

@@ -196,13 +196,14 @@ pub(crate) fn getblock(call: &Call) -> Answer {
     }
     let size = raw.len();
     let block = parsed(raw)?;
-    let weight = block.block.weight().to_wu();
+    let body = block.block();
+    let weight = body.weight().to_wu();
     let mut map = header_json(&view, &entry);
-    map.insert("nTx".into(), block.block.txdata.len().into());
+    map.insert("nTx".into(), block.len().into());
     map.insert("strippedsize".into(), (weight.saturating_sub(size as u64) / 3).into());
     map.insert("size".into(), size.into());
     map.insert("weight".into(), weight.into());
-    if let Some(coinbase) = block.block.txdata.first() {
+    if let Some(coinbase) = body.txdata.first() {
         map.insert("coinbase_tx".into(), tx::coinbase_summary(coinbase));
     }
     let transactions: Vec<Value> = if verbosity == 1 {
@@ -216,7 +217,7 @@ pub(crate) fn getblock(call: &Call) -> Answer {
             map.insert("hex".into(), tx::to_hex(tx).into());
             Value::Object(map)
         };
-        block.block.txdata.iter().enumerate().map(one).collect()
+        body.txdata.iter().enumerate().map(one).collect()
     };
     map.insert("tx".into(), transactions.into());
     Ok(Value::Object(map))
@@ -270,7 +271,7 @@ pub(crate) fn getrawtransaction(call: &Call) -> Answer {
     let index = block.txids.iter().position(|candidate| *candidate == txid);
     let text = "No such transaction found in the provided block";
     let (index, tx) = index
-        .and_then(|index| Some((index, block.block.txdata.get(index)?)))
+        .and_then(|index| Some((index, block.block().txdata.get(index)?)))
         .ok_or_else(|| missing(text))?;
     if verbosity <= 0 {
         return Ok(tx::to_hex(tx).into());

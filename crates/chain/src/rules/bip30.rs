@@ -1,7 +1,7 @@
 //! BIP 30: a block may not repeat a transaction that still has unspent outputs; and the four blocks of the main chain
 //! around the two repetitions that happened before the rule.
 
-use bitcoin::{BlockHash, Transaction};
+use bitcoin::{BlockHash, Txid};
 
 use crate::{Params, Reject};
 
@@ -59,12 +59,9 @@ pub fn check_needed(params: &Params, height: u32, hash: &BlockHash, bip34_ancest
     !is_repeat(height, hash) && !on_known_chain
 }
 
-/// The failure of a block whose transaction `tx` would overwrite an unspent output.
-pub fn repeated(tx: &Transaction) -> Reject {
-    Reject::consensus(
-        "bad-txns-BIP30",
-        format!("tried to overwrite transaction {}", tx.compute_txid()),
-    )
+/// The failure of a block whose transaction `txid` would overwrite an unspent output.
+pub fn repeated(txid: &Txid) -> Reject {
+    Reject::consensus("bad-txns-BIP30", format!("tried to overwrite transaction {txid}"))
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 
 use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::opcodes::all::{OP_PUSHNUM_1, OP_RETURN};
-use bitcoin::{Amount, Block, Transaction, VarInt, Wtxid};
+use bitcoin::{Amount, VarInt, Wtxid};
 
 use super::merkle::merkle_root;
 use super::{check_header, check_signet_solution, check_tx, is_final, legacy_sigops};
-use crate::{Params, ParsedBlock, Reject};
+use crate::{Params, ParsedBlock, Reject, TxParts};
 
 /// Largest weight of a block (BIP 141).
 pub const MAX_BLOCK_WEIGHT: u64 = 4_000_000;
@@ -25,29 +25,28 @@ const WITNESS_COMMITMENT_LENGTH: usize = 38;
 /// No failure here should be remembered against the block's hash: the body may have been swapped in a way that the
 /// merkle root does not show, and the checks are cheap to repeat.
 pub fn check_block(params: &Params, block: &ParsedBlock) -> Result<(), Reject> {
-    let body = &block.block;
-    check_header(params, &body.header)?;
+    check_header(params, block.header())?;
     check_signet_solution(params, block)?;
     check_merkle(block)?;
 
-    let transactions = body.txdata.len() as u64;
+    let transactions = block.len() as u64;
     let too_long = transactions == 0
         || transactions.saturating_mul(WITNESS_SCALE_FACTOR) > MAX_BLOCK_WEIGHT
-        || base_size(body).saturating_mul(WITNESS_SCALE_FACTOR) > MAX_BLOCK_WEIGHT;
+        || base_size(block).saturating_mul(WITNESS_SCALE_FACTOR) > MAX_BLOCK_WEIGHT;
     if too_long {
         return Err(Reject::consensus("bad-blk-length", "size limits failed"));
     }
-    if !body.txdata.first().is_some_and(Transaction::is_coinbase) {
+    if !block.transaction(0).is_some_and(|tx| tx.is_coinbase()) {
         return Err(Reject::consensus("bad-cb-missing", "first tx is not coinbase"));
     }
-    if body.txdata.iter().skip(1).any(Transaction::is_coinbase) {
+    if block.transactions().skip(1).any(|tx| tx.is_coinbase()) {
         return Err(Reject::consensus("bad-cb-multiple", "more than one coinbase"));
     }
-    for (tx, txid) in body.txdata.iter().zip(&block.txids) {
-        check_tx(tx).map_err(|reject| reject.in_block(format_args!("transaction {txid}")))?;
+    for tx in block.transactions() {
+        check_tx(&tx).map_err(|reject| reject.in_block(format_args!("transaction {}", tx.txid())))?;
     }
     // Without the coins only the old count is possible; the full cost is checked as the block is connected.
-    let sigops: u64 = body.txdata.iter().map(legacy_sigops).sum();
+    let sigops: u64 = block.transactions().map(|tx| legacy_sigops(&tx)).sum();
     if sigops.saturating_mul(WITNESS_SCALE_FACTOR) > MAX_BLOCK_SIGOPS_COST {
         return Err(Reject::consensus("bad-blk-sigops", "out-of-bounds SigOpCount"));
     }
@@ -56,7 +55,7 @@ pub fn check_block(params: &Params, block: &ParsedBlock) -> Result<(), Reject> {
 
 fn check_merkle(block: &ParsedBlock) -> Result<(), Reject> {
     let merkle = merkle_root(block.txids.iter().map(|txid| txid.to_raw_hash()));
-    if merkle.root != block.block.header.merkle_root.to_raw_hash() {
+    if merkle.root != block.header().merkle_root.to_raw_hash() {
         return Err(Reject::mutated("bad-txnmrklroot", "hashMerkleRoot mismatch"));
     }
     if merkle.mutated {
@@ -73,37 +72,34 @@ pub fn contextual_check_block(
     height: u32,
     parent_median: u32,
 ) -> Result<(), Reject> {
-    let body = &block.block;
     let cutoff = if height >= params.csv_height {
         parent_median
     } else {
-        body.header.time
+        block.header().time
     };
-    if !body.txdata.iter().all(|tx| is_final(tx, height, cutoff)) {
+    if !block.transactions().all(|tx| is_final(&tx, height, cutoff)) {
         return Err(Reject::consensus("bad-txns-nonfinal", "non-final transaction"));
     }
     if height >= params.bip34_height {
         let prefix = bip34_prefix(height);
-        let script = body
-            .txdata
-            .first()
-            .and_then(|tx| tx.input.first())
-            .map(|input| input.script_sig.as_bytes());
-        if !script.is_some_and(|script| script.starts_with(&prefix)) {
+        let starts = |script: &[u8]| script.starts_with(&prefix);
+        let coinbase = block.transaction(0);
+        let input = coinbase.as_ref().and_then(|tx| tx.inputs().next());
+        if !input.is_some_and(|input| starts(input.script_sig.as_bytes())) {
             return Err(Reject::consensus("bad-cb-height", "block height mismatch in coinbase"));
         }
     }
     check_witness_commitment(block, height >= params.segwit_height)?;
     // Only now: before the commitment is checked, a swapped body could be heavier than the real one.
-    if weight(body) > MAX_BLOCK_WEIGHT {
+    if weight(block) > MAX_BLOCK_WEIGHT {
         return Err(Reject::consensus("bad-blk-weight", "weight limit failed"));
     }
     Ok(())
 }
 
 /// The last output of the coinbase that has the form of a witness commitment.
-pub fn witness_commitment_index(coinbase: &Transaction) -> Option<usize> {
-    coinbase.output.iter().rposition(|output| {
+pub fn witness_commitment_index(coinbase: &impl TxParts) -> Option<usize> {
+    coinbase.outputs().rposition(|output| {
         let script = output.script_pubkey.as_bytes();
         script.len() >= WITNESS_COMMITMENT_LENGTH && script.starts_with(&WITNESS_COMMITMENT_HEADER)
     })
@@ -116,24 +112,22 @@ pub fn witness_root(wtxids: impl IntoIterator<Item = Wtxid>) -> sha256d::Hash {
 }
 
 fn check_witness_commitment(block: &ParsedBlock, segwit: bool) -> Result<(), Reject> {
-    let transactions = &block.block.txdata;
-    let commitment = transactions.first().filter(|_| segwit).and_then(|coinbase| {
-        let output = coinbase.output.get(witness_commitment_index(coinbase)?)?;
-        Some((
-            coinbase,
-            output.script_pubkey.as_bytes().get(6..WITNESS_COMMITMENT_LENGTH)?,
-        ))
+    let coinbase = block.transaction(0).filter(|_| segwit);
+    let commitment = coinbase.as_ref().and_then(|coinbase| {
+        let output = coinbase.outputs().nth(witness_commitment_index(coinbase)?)?;
+        let committed = output.script_pubkey.as_bytes().get(6..WITNESS_COMMITMENT_LENGTH)?;
+        Some((coinbase, committed))
     });
     let Some((coinbase, committed)) = commitment else {
-        if transactions.iter().any(has_witness) {
+        if block.transactions().any(|tx| tx.has_witness()) {
             return Err(Reject::mutated("unexpected-witness", "unexpected witness data found"));
         }
         return Ok(());
     };
-    let witness = coinbase.input.first().map(|input| &input.witness);
+    let witness = coinbase.inputs().next().map(|input| input.witness);
     let reserved = witness
         .filter(|witness| witness.len() == 1)
-        .and_then(|witness| witness.nth(0));
+        .and_then(|witness| witness.last());
     let Some(reserved) = reserved.filter(|value| value.len() == 32) else {
         return Err(Reject::mutated(
             "bad-witness-nonce-size",
@@ -152,30 +146,25 @@ fn check_witness_commitment(block: &ParsedBlock, segwit: bool) -> Result<(), Rej
     Ok(())
 }
 
-fn has_witness(tx: &Transaction) -> bool {
-    tx.input.iter().any(|input| !input.witness.is_empty())
-}
-
 /// Was the body of this block swapped or damaged on its way? Cheap enough to ask of everything that a peer sends, and
 /// independent of whether the header is known. `segwit` tells whether the block's height is under BIP 141.
 pub fn is_mutated(block: &ParsedBlock, segwit: bool) -> bool {
     if check_merkle(block).is_err() {
         return true;
     }
-    if !block.block.txdata.first().is_some_and(Transaction::is_coinbase) {
+    if !block.transaction(0).is_some_and(|tx| tx.is_coinbase()) {
         // An inner node of the tree is 64 bytes long and can pose as a transaction.
-        return block.block.txdata.iter().any(|tx| tx.base_size() == 64);
+        return block.transactions().any(|tx| tx.base_size() == 64);
     }
     check_witness_commitment(block, segwit).is_err()
 }
 
 /// The coinbase may not create more than the subsidy and the fees.
-pub fn check_coinbase_amount(coinbase: &Transaction, fees: Amount, subsidy: Amount) -> Result<(), Reject> {
+pub fn check_coinbase_amount(coinbase: &impl TxParts, fees: Amount, subsidy: Amount) -> Result<(), Reject> {
     let limit = fees.to_sat().saturating_add(subsidy.to_sat());
     let paid = coinbase
-        .output
-        .iter()
-        .fold(0_u64, |sum, output| sum.saturating_add(output.value.to_sat()));
+        .outputs()
+        .fold(0_u64, |sum, output| sum.saturating_add(output.value));
     if paid > limit {
         let detail = format!("coinbase pays too much (actual={paid} vs limit={limit})");
         return Err(Reject::consensus("bad-cb-amount", detail));
@@ -205,18 +194,17 @@ pub fn bip34_prefix(height: u32) -> Vec<u8> {
 }
 
 /// Size without witnesses, in bytes.
-fn base_size(block: &Block) -> u64 {
-    overhead(block) + block.txdata.iter().map(|tx| tx.base_size() as u64).sum::<u64>()
+fn base_size(block: &ParsedBlock) -> u64 {
+    overhead(block) + block.transactions().map(|tx| tx.base_size() as u64).sum::<u64>()
 }
 
 /// BIP 141 weight: three times the size without witnesses and once the size with.
-fn weight(block: &Block) -> u64 {
-    let total = overhead(block) + block.txdata.iter().map(|tx| tx.total_size() as u64).sum::<u64>();
-    base_size(block) * (WITNESS_SCALE_FACTOR - 1) + total
+fn weight(block: &ParsedBlock) -> u64 {
+    base_size(block) * (WITNESS_SCALE_FACTOR - 1) + block.raw.len() as u64
 }
 
-fn overhead(block: &Block) -> u64 {
-    80 + VarInt::from(block.txdata.len()).size() as u64
+fn overhead(block: &ParsedBlock) -> u64 {
+    80 + VarInt::from(block.len()).size() as u64
 }
 
 // The commitment header spells OP_RETURN; a change of either must be noticed.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::deserialize;
 use bitcoin::transaction::Version;
-use bitcoin::{OutPoint, ScriptBuf, Sequence, TxIn, TxOut, Txid, Witness};
+use bitcoin::{Block, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
 
 use super::*;
 use crate::build::{Base, assemble, commit_transactions, commit_witnesses, solve};
@@ -163,9 +163,10 @@ fn broken_transactions_break_the_block_under_their_own_name() {
 fn the_base_size_and_the_weight_have_limits() {
     let fill = |block: &mut Block, size: usize| {
         block.txdata[1].output[0].script_pubkey = ScriptBuf::from_bytes(vec![0x6a; 500_000]);
-        let now = base_size(block) as usize;
+        let size_of = |block: &Block| base_size(&ParsedBlock::from_block(block.clone()));
+        let now = size_of(block) as usize;
         block.txdata[2].output[0].script_pubkey = ScriptBuf::from_bytes(vec![0x6a; size - now - 4 + 1]);
-        assert_eq!(base_size(block), size as u64);
+        assert_eq!(size_of(block), size as u64);
     };
     assert_eq!(broken(Roots::Both, |block| fill(block, 1_000_001)), "bad-blk-length");
     assert_eq!(broken(Roots::Both, |block| fill(block, 1_000_000)), "bad-blk-weight");
@@ -175,7 +176,7 @@ fn the_base_size_and_the_weight_have_limits() {
         let mut block = block(vec![tx(1), tx(2)]);
         block.txdata[1].input[0].witness = Witness::from_slice(&[vec![0; 3_990_000]]);
         commit_witnesses(&mut block);
-        let missing = (MAX_BLOCK_WEIGHT - weight(&block)) as usize;
+        let missing = (MAX_BLOCK_WEIGHT - weight(&ParsedBlock::from_block(block.clone()))) as usize;
         block.txdata[1].input[0].witness = Witness::from_slice(&[vec![0; 3_990_000 + missing + extra]]);
         judge(block, Roots::Both)
     };

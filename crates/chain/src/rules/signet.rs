@@ -1,7 +1,7 @@
 //! BIP 325: a signet block carries a solution of the network's challenge in its witness commitment.
 
 use bitcoin::absolute::LockTime;
-use bitcoin::consensus::{Encodable, deserialize_partial};
+use bitcoin::consensus::{Encodable, deserialize, deserialize_partial};
 use bitcoin::hashes::Hash;
 use bitcoin::opcodes::all::OP_RETURN;
 use bitcoin::transaction::Version;
@@ -43,8 +43,7 @@ pub fn check_signet_solution(params: &Params, block: &ParsedBlock) -> Result<(),
 ///
 /// A signer leaves the solution out, signs the second transaction, and puts the result into the commitment.
 pub(crate) fn solution_transactions(block: &ParsedBlock, challenge: ScriptBuf) -> Option<(Transaction, Transaction)> {
-    let transactions = &block.block.txdata;
-    let mut coinbase = transactions.first()?.clone();
+    let mut coinbase: Transaction = deserialize(block.transaction(0)?.raw()).ok()?;
     let index = witness_commitment_index(&coinbase)?;
     let commitment = &mut coinbase.output.get_mut(index)?.script_pubkey;
 
@@ -66,7 +65,7 @@ pub(crate) fn solution_transactions(block: &ParsedBlock, challenge: ScriptBuf) -
     let leaves = std::iter::once(coinbase.compute_txid())
         .chain(rest)
         .map(|txid| txid.to_raw_hash());
-    let header = &block.block.header;
+    let header = block.header();
     let mut data = Vec::with_capacity(72);
     let sink = "writing to memory does not fail";
     header.version.consensus_encode(&mut data).expect(sink);

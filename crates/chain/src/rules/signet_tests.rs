@@ -25,10 +25,10 @@ fn blocks_of_the_public_signet_pass_every_rule() {
     let blocks = public_blocks();
     assert_eq!(blocks.len(), 3);
     for (block, height) in blocks.iter().zip(1..) {
-        assert_eq!(block.block.header.prev_blockhash, parent.block_hash());
+        assert_eq!(block.header().prev_blockhash, parent.block_hash());
         check_block(&params, block).unwrap();
         contextual_check_block(&params, block, height, params.genesis.header.time).unwrap();
-        parent = block.block.header;
+        parent = *block.header();
     }
 }
 
@@ -49,7 +49,7 @@ fn any_other_key_set_refuses_them() {
 #[test]
 fn the_solution_commits_to_the_header_fields_and_the_transactions() {
     let params = Params::new(Network::Signet);
-    let real = public_blocks()[0].block.clone();
+    let real = public_blocks()[0].block().clone();
     let solved = |block: Block| check_signet_solution(&params, &ParsedBlock::from_block(block)).is_ok();
     assert!(solved(real.clone()));
     let mut other = real.clone();

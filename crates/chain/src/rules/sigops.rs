@@ -6,15 +6,34 @@
 use bitcoin::opcodes::all::{
     OP_CHECKMULTISIG, OP_CHECKMULTISIGVERIFY, OP_CHECKSIG, OP_CHECKSIGVERIFY, OP_PUSHNUM_1, OP_PUSHNUM_16,
 };
-use bitcoin::{Script, Transaction, TxOut, Witness};
+use bitcoin::{Script, TxOut};
 
 use super::ops::Ops;
 use crate::script::{Flags, VERIFY_P2SH, VERIFY_WITNESS};
+use crate::{Coin, Stack, TxParts};
 
 /// What a legacy or pay-to-script-hash operation weighs against the limit of a block.
 const WITNESS_SCALE_FACTOR: u64 = 4;
 /// Keys that a multisig without a readable count is charged for.
 const MAX_PUBKEYS_PER_MULTISIG: u64 = 20;
+
+/// Something with a script that an input spends.
+pub trait Spent {
+    /// The script.
+    fn script(&self) -> &Script;
+}
+
+impl Spent for TxOut {
+    fn script(&self) -> &Script {
+        &self.script_pubkey
+    }
+}
+
+impl Spent for Coin {
+    fn script(&self) -> &Script {
+        &self.output.script_pubkey
+    }
+}
 
 /// Operations in one script. `accurate` charges a multisig for the keys that the number before it names; otherwise
 /// always for 20.
@@ -39,29 +58,24 @@ pub fn script_sigops(script: &Script, accurate: bool) -> u64 {
 }
 
 /// Operations in all input and output scripts, counted the old way.
-pub fn legacy_sigops(tx: &Transaction) -> u64 {
-    let inputs: u64 = tx
-        .input
-        .iter()
-        .map(|input| script_sigops(&input.script_sig, false))
-        .sum();
+pub fn legacy_sigops(tx: &impl TxParts) -> u64 {
+    let inputs: u64 = tx.inputs().map(|input| script_sigops(input.script_sig, false)).sum();
     let outputs: u64 = tx
-        .output
-        .iter()
-        .map(|output| script_sigops(&output.script_pubkey, false))
+        .outputs()
+        .map(|output| script_sigops(output.script_pubkey, false))
         .sum();
     inputs + outputs
 }
 
 /// Operations in the redeem scripts of the pay-to-script-hash coins that `tx` spends; `spent` is in input order.
-pub fn p2sh_sigops(tx: &Transaction, spent: &[TxOut]) -> u64 {
+pub fn p2sh_sigops(tx: &impl TxParts, spent: &[impl Spent]) -> u64 {
     if tx.is_coinbase() {
         return 0;
     }
-    let pairs = tx.input.iter().zip(spent);
+    let pairs = tx.inputs().zip(spent);
     pairs
-        .filter(|(_, coin)| coin.script_pubkey.is_p2sh())
-        .map(|(input, _)| last_push(&input.script_sig).map_or(0, |redeem| script_sigops(redeem, true)))
+        .filter(|(_, coin)| coin.script().is_p2sh())
+        .map(|(input, _)| last_push(input.script_sig).map_or(0, |redeem| script_sigops(redeem, true)))
         .sum()
 }
 
@@ -80,7 +94,7 @@ fn last_push(script_sig: &Script) -> Option<&Script> {
 }
 
 /// Operations that the witness of one input brings, for native and nested version 0 programs.
-pub fn witness_sigops(script_sig: &Script, script_pubkey: &Script, witness: &Witness) -> u64 {
+pub fn witness_sigops(script_sig: &Script, script_pubkey: &Script, witness: Stack<'_>) -> u64 {
     if script_pubkey.is_witness_program() {
         return program_sigops(script_pubkey, witness);
     }
@@ -93,7 +107,7 @@ pub fn witness_sigops(script_sig: &Script, script_pubkey: &Script, witness: &Wit
     0
 }
 
-fn program_sigops(program: &Script, witness: &Witness) -> u64 {
+fn program_sigops(program: &Script, witness: Stack<'_>) -> u64 {
     if program.is_p2wpkh() {
         1
     } else if program.is_p2wsh() {
@@ -107,7 +121,7 @@ fn program_sigops(program: &Script, witness: &Witness) -> u64 {
 
 /// The cost of a transaction against [`MAX_BLOCK_SIGOPS_COST`](super::MAX_BLOCK_SIGOPS_COST) under the script flags
 /// of its block; `spent` holds the outputs that it spends, in input order, and is empty for a coinbase.
-pub fn transaction_sigop_cost(tx: &Transaction, spent: &[TxOut], flags: Flags) -> u64 {
+pub fn transaction_sigop_cost(tx: &impl TxParts, spent: &[impl Spent], flags: Flags) -> u64 {
     let mut cost = legacy_sigops(tx) * WITNESS_SCALE_FACTOR;
     if tx.is_coinbase() {
         return cost;
@@ -116,9 +130,9 @@ pub fn transaction_sigop_cost(tx: &Transaction, spent: &[TxOut], flags: Flags) -
         cost += p2sh_sigops(tx, spent) * WITNESS_SCALE_FACTOR;
     }
     if flags & VERIFY_WITNESS != 0 {
-        let pairs = tx.input.iter().zip(spent);
+        let pairs = tx.inputs().zip(spent);
         cost += pairs
-            .map(|(input, coin)| witness_sigops(&input.script_sig, &coin.script_pubkey, &input.witness))
+            .map(|(input, coin)| witness_sigops(input.script_sig, coin.script(), input.witness))
             .sum::<u64>();
     }
     cost

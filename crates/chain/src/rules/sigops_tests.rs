@@ -4,7 +4,9 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::hashes::Hash;
 use bitcoin::transaction::Version;
-use bitcoin::{Amount, OutPoint, PubkeyHash, ScriptBuf, ScriptHash, Sequence, TxIn, WPubkeyHash, WScriptHash};
+use bitcoin::{
+    Amount, OutPoint, PubkeyHash, ScriptBuf, ScriptHash, Sequence, Transaction, TxIn, WPubkeyHash, WScriptHash, Witness,
+};
 
 use super::*;
 use crate::script::{VERIFY_ALL, VERIFY_NONE};
@@ -164,6 +166,6 @@ fn witness_programs_count_once_per_operation() {
 fn a_coinbase_has_only_the_old_count() {
     let mut tx = spend(vec![CHECKSIG], &[]);
     tx.input[0].previous_output = OutPoint::null();
-    assert_eq!(transaction_sigop_cost(&tx, &[], VERIFY_ALL), 4);
-    assert_eq!(p2sh_sigops(&tx, &[]), 0);
+    assert_eq!(transaction_sigop_cost(&tx, &[] as &[TxOut], VERIFY_ALL), 4);
+    assert_eq!(p2sh_sigops(&tx, &[] as &[TxOut]), 0);
 }

@@ -3,10 +3,10 @@
 
 use std::collections::HashSet;
 
-use bitcoin::{Amount, Transaction};
+use bitcoin::Amount;
 
 use super::block::{MAX_BLOCK_WEIGHT, WITNESS_SCALE_FACTOR};
-use crate::{Coin, Reject, RejectKind};
+use crate::{Coin, Reject, RejectKind, TxParts};
 
 /// No amount, and no sum of amounts, exceeds this many satoshi.
 pub const MAX_MONEY: u64 = 21_000_000 * 100_000_000;
@@ -22,20 +22,20 @@ const SEQUENCE_LOCKTIME_MASK: u32 = 0xffff;
 const SEQUENCE_LOCKTIME_GRANULARITY: u32 = 9;
 
 /// What can be said of a transaction alone.
-pub fn check_tx(tx: &Transaction) -> Result<(), Reject> {
+pub fn check_tx(tx: &impl TxParts) -> Result<(), Reject> {
     let reject = |reason| Err(Reject::consensus(reason, ""));
-    if tx.input.is_empty() {
+    if tx.inputs().len() == 0 {
         return reject("bad-txns-vin-empty");
     }
-    if tx.output.is_empty() {
+    if tx.outputs().len() == 0 {
         return reject("bad-txns-vout-empty");
     }
     if (tx.base_size() as u64).saturating_mul(WITNESS_SCALE_FACTOR) > MAX_BLOCK_WEIGHT {
         return reject("bad-txns-oversize");
     }
     let mut total = 0_u64;
-    for output in &tx.output {
-        let value = output.value.to_sat();
+    for output in tx.outputs() {
+        let value = output.value;
         // On the wire an amount is signed; the upper half of the unsigned range is negative.
         if value > i64::MAX as u64 {
             return reject("bad-txns-vout-negative");
@@ -49,31 +49,36 @@ pub fn check_tx(tx: &Transaction) -> Result<(), Reject> {
         }
     }
     // CVE-2018-17144: nothing later notices an input that is named twice.
-    let duplicate = match tx.input.as_slice() {
-        [_] => false,
-        [first, second] => first.previous_output == second.previous_output,
-        inputs => {
-            let mut seen = HashSet::with_capacity(inputs.len());
-            !inputs.iter().all(|input| seen.insert(input.previous_output))
-        }
-    };
-    if duplicate {
+    if spends_twice(tx) {
         return reject("bad-txns-inputs-duplicate");
     }
     if tx.is_coinbase() {
-        if !(2..=100).contains(&tx.input[0].script_sig.len()) {
+        if tx.inputs().any(|input| !(2..=100).contains(&input.script_sig.len())) {
             return reject("bad-cb-length");
         }
-    } else if tx.input.iter().any(|input| input.previous_output.is_null()) {
+    } else if tx.inputs().any(|input| input.previous_output.is_null()) {
         return reject("bad-txns-prevout-null");
     }
     Ok(())
 }
 
+/// Whether two inputs name the same output.
+fn spends_twice(tx: &impl TxParts) -> bool {
+    let mut outpoints = tx.inputs().map(|input| input.previous_output);
+    match outpoints.len() {
+        0 | 1 => false,
+        2 => outpoints.next() == outpoints.next(),
+        count => {
+            let mut seen = HashSet::with_capacity(count);
+            !outpoints.all(|outpoint| seen.insert(outpoint))
+        }
+    }
+}
+
 /// The rules for a transaction (not a coinbase) that passed [`check_tx`] and whose coins are all known: `spent` holds
 /// them in input order, `height` is that of the block which would contain it. Returns the fee.
-pub fn check_tx_inputs(tx: &Transaction, spent: &[Coin], height: u32) -> Result<Amount, Reject> {
-    if spent.len() != tx.input.len() {
+pub fn check_tx_inputs(tx: &impl TxParts, spent: &[Coin], height: u32) -> Result<Amount, Reject> {
+    if spent.len() != tx.inputs().len() {
         return Err(Reject::missing_inputs("inputs missing/spent"));
     }
     let mut value_in = 0_u64;
@@ -92,10 +97,7 @@ pub fn check_tx_inputs(tx: &Transaction, spent: &[Coin], height: u32) -> Result<
             return Err(Reject::consensus("bad-txns-inputvalues-outofrange", ""));
         }
     }
-    let value_out = tx
-        .output
-        .iter()
-        .fold(0_u64, |sum, output| sum.saturating_add(output.value.to_sat()));
+    let value_out = tx.outputs().fold(0_u64, |sum, output| sum.saturating_add(output.value));
     match value_in.checked_sub(value_out) {
         Some(fee) => Ok(Amount::from_sat(fee)),
         None => {
@@ -110,10 +112,10 @@ pub fn check_tx_inputs(tx: &Transaction, spent: &[Coin], height: u32) -> Result<
 
 /// May the transaction be in a block of this height? `time` is the block's own, or the median time past of its parent
 /// where BIP 113 is in force.
-pub fn is_final(tx: &Transaction, height: u32, time: u32) -> bool {
-    let lock = tx.lock_time.to_consensus_u32();
+pub fn is_final(tx: &impl TxParts, height: u32, time: u32) -> bool {
+    let lock = tx.lock_time();
     let reached = if lock < LOCKTIME_THRESHOLD { height } else { time };
-    lock == 0 || lock < reached || tx.input.iter().all(|input| input.sequence.0 == SEQUENCE_FINAL)
+    lock == 0 || lock < reached || tx.inputs().all(|input| input.sequence == SEQUENCE_FINAL)
 }
 
 /// The last height and the last time at which a transaction's relative lock times are not yet met; -1 stands for no
@@ -141,16 +143,16 @@ impl SequenceLocks {
 ///
 /// Call it only where BIP 68 is in force. The version is compared without its sign: negative versions take part.
 pub fn sequence_locks(
-    tx: &Transaction,
+    tx: &impl TxParts,
     heights: &[u32],
     mut median_time_past_at: impl FnMut(u32) -> u32,
 ) -> SequenceLocks {
     let mut locks = SequenceLocks::NONE;
-    if (tx.version.0 as u32) < 2 {
+    if (tx.version() as u32) < 2 {
         return locks;
     }
-    for (input, &coin_height) in tx.input.iter().zip(heights) {
-        let sequence = input.sequence.0;
+    for (input, &coin_height) in tx.inputs().zip(heights) {
+        let sequence = input.sequence;
         if sequence & SEQUENCE_LOCKTIME_DISABLE_FLAG != 0 {
             continue;
         }
@@ -169,7 +171,7 @@ pub fn sequence_locks(
 
 /// BIP 68 as a rule of a block of `height` whose parent has `parent_median`; see [`sequence_locks`] for the rest.
 pub fn check_sequence_locks(
-    tx: &Transaction,
+    tx: &impl TxParts,
     heights: &[u32],
     height: u32,
     parent_median: u32,
@@ -178,7 +180,7 @@ pub fn check_sequence_locks(
     if sequence_locks(tx, heights, median_time_past_at).open_at(height, parent_median) {
         return Ok(());
     }
-    let detail = format!("contains a non-BIP68-final transaction {}", tx.compute_txid());
+    let detail = format!("contains a non-BIP68-final transaction {}", tx.txid());
     Err(Reject::new(RejectKind::Premature, "bad-txns-nonfinal", detail))
 }
 

@@ -299,7 +299,7 @@ impl Maker {
     /// The state behind a valid block.
     pub fn after(&self, state: &Rc<State>, made: &Made) -> Rc<State> {
         let mut coins = state.coins.clone();
-        for (index, (tx, txid)) in made.block.block.txdata.iter().zip(&made.block.txids).enumerate() {
+        for (index, (tx, txid)) in made.block.block().txdata.iter().zip(&made.block.txids).enumerate() {
             coins.retain(|coin| tx.input.iter().all(|input| input.previous_output != coin.at));
             for (vout, output) in (0..).zip(&tx.output) {
                 if let Some(lock) = self.lock_of(&output.script_pubkey) {

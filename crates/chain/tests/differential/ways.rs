@@ -206,7 +206,7 @@ pub const WAYS: &[(&str, Way)] = &[
     }),
     ("no proof of work", |maker, state| {
         let made = maker.block(state);
-        let mut block = made.block.block.clone();
+        let mut block = made.block.block().clone();
         while block.header.target().is_met_by(block.block_hash()) {
             block.header.nonce = block.header.nonce.wrapping_add(1);
         }

@@ -81,7 +81,7 @@ fn consensus_failures_are_told_from_policy() {
         ("bad-txns-in-belowout", RejectKind::Consensus)
     );
 
-    let coinbase = node.block(vec![]).block.txdata[0].clone();
+    let coinbase = node.block(vec![]).block().txdata[0].clone();
     assert_eq!(node.refuse(&coinbase), "coinbase");
 
     let mut failing = pay(coins[0], COIN, 1000);

@@ -119,5 +119,8 @@ pub fn extend(chain: &mut dunlin_chain::Chain, count: u32, end: u64, extra: &[u8
 
 /// The output of a block's coinbase.
 pub fn reward(block: &ParsedBlock) -> (OutPoint, Amount) {
-    (OutPoint::new(block.txids[0], 0), block.block.txdata[0].output[0].value)
+    (
+        OutPoint::new(block.txids[0], 0),
+        block.block().txdata[0].output[0].value,
+    )
 }

@@ -194,7 +194,7 @@ fn duration(job: &Job) -> Duration {
 impl Net {
     /// A signed transaction that spends the coinbase of a block of the history.
     pub fn spend(&self, height: usize, value: Amount) -> Arc<Transaction> {
-        let coinbase = &self.history[height - 1].block.txdata[0];
+        let coinbase = &self.history[height - 1].block().txdata[0];
         let input = TxIn {
             previous_output: OutPoint::new(coinbase.compute_txid(), 0),
             script_sig: ScriptBuf::new(),
