@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// A large coins cache takes its time to be written.
+const STOP_LIMIT: Duration = Duration::from_secs(180);
 
 /// How a bitcoind is started.
 #[derive(Debug, Clone, Default)]
@@ -45,7 +47,14 @@ impl Bitcoind {
     /// # Errors
     /// When bitcoind is not there and cannot be built, or does not start.
     pub fn start(options: Options) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("dunlin-core-").tempdir()?;
+        Self::start_in(tempfile::Builder::new().prefix("dunlin-core-").tempdir()?, options)
+    }
+
+    /// Starts one on a data folder that may already hold a chain.
+    ///
+    /// # Errors
+    /// As [`Bitcoind::start`].
+    pub fn start_in(folder: tempfile::TempDir, options: Options) -> Result<Self> {
         let p2p = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let rpc_port = free_port();
         let rpc = Rpc::new(rpc_port, &folder.path().join("regtest").join(".cookie"));
@@ -77,9 +86,19 @@ impl Bitcoind {
     /// When it does not end or start.
     pub fn restart(&mut self) -> Result<()> {
         self.call("stop", json!([]))?;
-        self.child.wait(START_LIMIT)?;
+        self.child.wait(STOP_LIMIT)?;
         self.child = launch(self.folder.path(), self.p2p, self.rpc_port, &self.options)?;
         self.wait_ready()
+    }
+
+    /// Stops it in good order and gives its folder back.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn stop(mut self) -> Result<tempfile::TempDir> {
+        self.call("stop", json!([]))?;
+        self.child.wait(STOP_LIMIT)?;
+        Ok(self.folder)
     }
 
     /// Where other Bitcoin peers reach it.
