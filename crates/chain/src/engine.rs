@@ -353,17 +353,6 @@ impl Chain {
             {
                 return Ok((id, false));
             }
-            if known.is_none() {
-                let parent = tree
-                    .find(&block.prev())
-                    .ok_or(BlockError::MissingParent(block.prev()))?;
-                // The claimed target counts only if it is met.
-                rules::check_header(self.params(), block.header()).map_err(BlockError::Invalid)?;
-                let work = tree.node(parent).work + rules::work_of(block.header().bits);
-                if self.work_floor(&tree).is_some_and(|floor| work < floor) {
-                    return Err(BlockError::Invalid(Reject::low_work(format!("block {}", block.hash))));
-                }
-            }
             known
         };
         if let Err(reject) = rules::check_block(self.params(), block) {
@@ -376,6 +365,17 @@ impl Chain {
                 self.mark_invalid(id);
             }
             return Err(BlockError::Invalid(reject));
+        }
+        if known.is_none() {
+            // The proof of work was checked above, so the claimed target counts.
+            let tree = self.shared.tree();
+            let parent = tree
+                .find(&block.prev())
+                .ok_or(BlockError::MissingParent(block.prev()))?;
+            let work = tree.node(parent).work + rules::work_of(block.header().bits);
+            if self.work_floor(&tree).is_some_and(|floor| work < floor) {
+                return Err(BlockError::Invalid(Reject::low_work(format!("block {}", block.hash))));
+            }
         }
         let (id, _) = self
             .accept_header(now_unix, block.header(), block.hash)

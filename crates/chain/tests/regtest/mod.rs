@@ -98,7 +98,7 @@ pub fn draft(on: Place, salt: u64, txs: Vec<Transaction>, fees: u64) -> Block {
         height: on.height + 1,
         parent: on.hash,
         bits: params.genesis.header.bits,
-        time: on.time + 60,
+        time: on.time.saturating_add(60),
     };
     build::assemble(
         &params,
