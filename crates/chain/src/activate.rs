@@ -33,7 +33,7 @@ enum Step {
     Stuck,
 }
 
-pub(crate) fn candidate(tree: &Tree, id: NodeId) -> Candidate {
+fn candidate(tree: &Tree, id: NodeId) -> Candidate {
     let node = tree.node(id);
     (node.work, Reverse(node.sequence), id)
 }
@@ -42,6 +42,12 @@ impl Chain {
     /// Sorts the blocks of a tree that was just loaded into linked and waiting ones.
     pub(crate) fn link_loaded(&mut self) {
         let shared = Arc::clone(&self.shared);
+        // Blocks that the background validation has not reached are not lost: they were never there.
+        let history = shared.unproven().map_or(0..0, |unproven| {
+            let tree = shared.tree();
+            let reached = tree.node(tree.common(unproven.reached, unproven.base)).height;
+            reached.saturating_add(1)..tree.node(unproven.base).height.saturating_add(1)
+        });
         let mut tree = shared.tree_mut();
         self.next_sequence = tree
             .ids()
@@ -67,17 +73,11 @@ impl Chain {
                     self.waiting.entry(parent).or_default().push(id);
                 }
             }
-            if tree.is_active(id) && tree.node(id).block.is_none() {
+            let (height, stored) = (tree.node(id).height, tree.node(id).block.is_some());
+            if tree.is_active(id) && !stored && !history.contains(&height) {
                 tree.lose_block(id);
             }
         }
-        drop(tree);
-        self.gather_candidates();
-    }
-
-    /// Looks through all nodes for chains to follow.
-    pub(crate) fn gather_candidates(&mut self) {
-        let tree = self.shared.tree();
         let floor = tree.node(tree.tip()).work;
         for id in tree.ids() {
             let node = tree.node(id);
@@ -85,6 +85,13 @@ impl Chain {
                 self.candidates.insert(candidate(&tree, id));
             }
         }
+    }
+
+    /// Sorts all blocks anew, after the tip has changed place.
+    pub(crate) fn link_again(&mut self) {
+        self.candidates.clear();
+        self.waiting.clear();
+        self.link_loaded();
     }
 
     /// A block was stored: links it and all that waited for it, or lets it wait.
@@ -154,12 +161,25 @@ impl Chain {
         }
     }
 
-    /// Connects stored blocks until the tip has the most work or the outcome is large enough; see
-    /// [`BlockOutcome::more`].
+    /// Connects stored blocks until the tip has the most work or the outcome is large enough, and then goes on with the
+    /// validation of a snapshot; see [`BlockOutcome::more`].
     ///
     /// # Errors
     /// [`StoreError`] when the disk fails. What was connected before is delivered by the next call that succeeds.
     pub fn advance(&mut self) -> Result<BlockOutcome, StoreError> {
+        let mut outcome = self.connect_stored()?;
+        if !outcome.more {
+            let result = self.advance_background(&mut outcome).and_then(|()| self.write_index());
+            if let Err(error) = result {
+                self.undelivered = outcome.changes;
+                return Err(error);
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// The part of [`Chain::advance`] that moves the tip.
+    pub(crate) fn connect_stored(&mut self) -> Result<BlockOutcome, StoreError> {
         let mut outcome = BlockOutcome {
             changes: std::mem::take(&mut self.undelivered),
             ..BlockOutcome::default()
@@ -174,27 +194,18 @@ impl Chain {
         }
     }
 
-    fn follow(&mut self, outcome: &mut BlockOutcome) -> Result<(), StoreError> {
+    pub(crate) fn follow(&mut self, outcome: &mut BlockOutcome) -> Result<(), StoreError> {
         let mut bytes = 0;
         loop {
-            let (tip, invalid) = {
-                let tree = self.shared.tree();
-                (tree.tip(), tree.node(tree.tip()).invalid)
-            };
-            if bytes > MAX_CHANGE_BYTES {
-                outcome.more = true;
-                return Ok(());
-            }
-            if invalid {
-                if !self.retreat(&mut outcome.changes, &mut bytes)? {
-                    return Ok(());
-                }
-                continue;
-            }
+            let tip = self.shared.tree().tip();
             let Some(&(_, _, target)) = self.candidates.last() else {
                 return Ok(());
             };
             if target == tip {
+                return Ok(());
+            }
+            if bytes > MAX_CHANGE_BYTES {
+                outcome.more = true;
                 return Ok(());
             }
             match self.step(target, &mut outcome.changes, &mut bytes)? {
@@ -218,17 +229,35 @@ impl Chain {
             let tree = shared.tree();
             (tree.tip(), tree.fork_point(target))
         };
-        let mut overlay = Overlay::new(&shared.coins);
+        if let Some(unproven) = shared.unproven()
+            && shared.tree().node(fork).height < shared.tree().node(unproven.base).height
+        {
+            tracing::warn!(
+                "a branch with more work leaves the chain below the snapshot: its validation must end first"
+            );
+            return Ok(Step::Stuck);
+        }
+        let coins = shared.coins();
+        let mut overlay = Overlay::new(&coins);
         let mut made = Vec::new();
         let mut connected = Vec::new();
 
         let mut at = old_tip;
         while at != fork {
-            let Some((block, height)) = self.disconnect(&mut overlay, at)? else {
+            let Some(block) = self.load(at)? else {
                 return Ok(Step::Stuck);
             };
+            let (height, parent) = {
+                let tree = shared.tree();
+                (tree.node(at).height, tree.parent(at))
+            };
+            let undo = self
+                .view()
+                .undo(&block.hash)?
+                .ok_or_else(|| StoreError::corrupt(format!("the undo record of block {}", block.hash)))?;
+            overlay.disconnect(&block, undo, height)?;
             made.push(ChainChange::Disconnected(block, height));
-            at = shared.tree().parent(at).unwrap_or(fork);
+            at = parent.unwrap_or(fork);
         }
 
         let old_work = shared.tree().node(old_tip).work;
@@ -277,22 +306,6 @@ impl Chain {
         Ok(Step::Moved)
     }
 
-    /// Takes a block off in the overlay: the block and its height, or `None` when it has to be fetched again first.
-    pub(crate) fn disconnect(
-        &mut self,
-        overlay: &mut Overlay<'_>,
-        id: NodeId,
-    ) -> Result<Option<(Arc<ParsedBlock>, u32)>, StoreError> {
-        let Some(block) = self.load(id)? else { return Ok(None) };
-        let height = self.shared.tree().node(id).height;
-        let undo = self
-            .view()
-            .undo(&block.hash)?
-            .ok_or_else(|| StoreError::corrupt(format!("the undo record of block {}", block.hash)))?;
-        overlay.disconnect(&block, undo, height)?;
-        Ok(Some((block, height)))
-    }
-
     /// The parsed block; `None` when its record is damaged, which is noted.
     pub(crate) fn load(&mut self, id: NodeId) -> Result<Option<Arc<ParsedBlock>>, StoreError> {
         if let Some(block) = self.recent.get(id) {
@@ -316,7 +329,12 @@ impl Chain {
         Ok(None)
     }
 
-    fn connect(&self, overlay: &mut Overlay<'_>, id: NodeId, block: &ParsedBlock) -> Result<BlockUndo, ConnectError> {
+    pub(crate) fn connect(
+        &self,
+        overlay: &mut Overlay<'_>,
+        id: NodeId,
+        block: &ParsedBlock,
+    ) -> Result<BlockUndo, ConnectError> {
         let params = self.params();
         let (place_height, parent_median, bip34_ancestor, skip_scripts) = {
             let tree = self.shared.tree();
@@ -376,7 +394,7 @@ impl Chain {
     }
 
     /// Appends the undo record, unless an earlier run wrote the same one.
-    fn write_undo(&mut self, id: NodeId, undo: &BlockUndo) -> Result<(), StoreError> {
+    pub(crate) fn write_undo(&mut self, id: NodeId, undo: &BlockUndo) -> Result<(), StoreError> {
         let bytes = undo.encode();
         let (old, file) = {
             let tree = self.shared.tree();

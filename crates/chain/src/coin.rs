@@ -14,7 +14,7 @@ pub struct Coin {
 }
 
 /// Scripts beyond this length can never be satisfied, so their outputs are not kept.
-const MAX_SCRIPT_SIZE: usize = 10_000;
+pub(crate) const MAX_SCRIPT_SIZE: usize = 10_000;
 
 /// Whether an output with this script can ever be spent: neither `OP_RETURN` at its front nor a script that is too long to run.
 pub(crate) fn is_spendable(script: &Script) -> bool {

@@ -203,6 +203,11 @@ impl Coins {
         }
     }
 
+    /// Where the table keeps these coins.
+    pub(crate) fn space(&self) -> Space {
+        self.space
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Cache> {
         // Only `publish` and `settle` change the cache, and neither can panic half way.
         self.cache.read().unwrap_or_else(PoisonError::into_inner)

@@ -17,11 +17,12 @@ use std::sync::Arc;
 
 use bitcoin::block::Header;
 use bitcoin::{BlockHash, Work};
-use dunlin_store::{Batch, StoreError};
+use dunlin_store::{Batch, Space, StoreError};
 
 use crate::coins::Coins;
 use crate::files::{Kind, Reader, Writer};
 use crate::recent::Recent;
+use crate::snapshot::{AssumeUtxo, Background, Unproven};
 use crate::tree::{NodeId, Tree};
 use crate::view::{Shared, View};
 use crate::{
@@ -52,6 +53,8 @@ pub struct ChainConfig {
     pub assume_valid: AssumeValid,
     /// Coins are written at least this often, in seconds of the clock that calls bring along.
     pub flush_interval: u64,
+    /// Snapshots to believe beside those that the network's parameters name.
+    pub assume_utxo: Vec<AssumeUtxo>,
 }
 
 impl Default for ChainConfig {
@@ -61,6 +64,7 @@ impl Default for ChainConfig {
             script_threads: std::thread::available_parallelism().map_or(1, usize::from).min(16),
             assume_valid: AssumeValid::Pinned,
             flush_interval: 60 * 60,
+            assume_utxo: Vec::new(),
         }
     }
 }
@@ -93,6 +97,8 @@ pub struct Chain {
     pub(crate) next_sequence: u64,
     /// Changes of a call that failed after it had made them; the next call that succeeds delivers them.
     pub(crate) undelivered: Vec<ChainChange>,
+    /// The second set of coins, while a snapshot is being validated.
+    pub(crate) background: Option<Background>,
     last_flush: Option<u64>,
     _store: ChainStore,
 }
@@ -102,7 +108,7 @@ impl Chain {
     ///
     /// # Errors
     /// [`OpenError`] when the store is another network's or another version's, or the disk fails.
-    pub fn open(params: Params, store: ChainStore, config: ChainConfig) -> Result<Self, OpenError> {
+    pub fn open(mut params: Params, store: ChainStore, config: ChainConfig) -> Result<Self, OpenError> {
         let mut writer = Writer::new(Arc::clone(&store.files), params.magic);
         let reader = Reader::new(Arc::clone(&store.files), params.magic);
         let mut tree = Tree::new(&params.genesis.header);
@@ -127,7 +133,9 @@ impl Chain {
             .ok_or_else(|| StoreError::corrupt(format!("the header of the coins' tip {tip}")))?;
         tree.set_active(tip);
 
-        let coins = Coins::new(Arc::clone(&store.table), index::COINS);
+        params.assume_utxo.extend_from_slice(&config.assume_utxo);
+        let space = index::coins(&*store.table)?;
+        let coins = Coins::new(Arc::clone(&store.table), space);
         let assume_valid = match config.assume_valid {
             AssumeValid::Pinned => params.assume_valid,
             AssumeValid::Never => None,
@@ -144,12 +152,16 @@ impl Chain {
             waiting: BTreeMap::new(),
             next_sequence: 1,
             undelivered: Vec::new(),
+            background: None,
             last_flush: None,
             _store: store,
         };
+        chain.open_background(index::other_coins(space))?;
         chain.link_loaded();
         loop {
-            let outcome = chain.advance()?;
+            let mut outcome = BlockOutcome::default();
+            chain.follow(&mut outcome)?;
+            chain.write_index()?;
             if !outcome.changes.is_empty() {
                 let tip = chain.view().tip();
                 tracing::info!(
@@ -162,6 +174,32 @@ impl Chain {
                 return Ok(chain);
             }
         }
+    }
+
+    /// Takes up the validation of a snapshot again; clears the second space for coins when there is none.
+    fn open_background(&mut self, beside: Space) -> Result<(), StoreError> {
+        let table = Arc::clone(&self.shared.table);
+        let Some(record) = table.get(index::META, index::SNAPSHOT_KEY)? else {
+            let mut left = false;
+            table.scan(beside, b"", &mut |_, _| {
+                left = true;
+                dunlin_store::Step::Stop
+            })?;
+            return if left { table.clear(beside) } else { Ok(()) };
+        };
+        let found = Unproven::decode(&record).and_then(|(base, coins_hash, reached)| {
+            let tree = self.shared.tree();
+            Some(Unproven {
+                base: tree.find(&base)?,
+                coins_hash,
+                reached: tree.find(&reached)?,
+                audited: 0,
+            })
+        });
+        let unproven = found.ok_or_else(|| StoreError::corrupt("the record of the snapshot"))?;
+        self.shared.set_unproven(Some(unproven));
+        self.background = Some(Background::new(Arc::new(Coins::new(table, beside))));
+        Ok(())
     }
 
     /// [`Chain::open`] in a directory; see [`ChainStore::open_dir`].
@@ -328,7 +366,8 @@ impl Chain {
         if new {
             self.recent.insert(id, block);
         }
-        let mut outcome = self.advance()?;
+        let mut outcome = self.connect_stored()?;
+        outcome.more |= self.background_ready();
         outcome.new = new;
         if let Err(error) = self.flush_when_due(now_unix) {
             self.undelivered = outcome.changes;
@@ -423,7 +462,9 @@ impl Chain {
     pub fn flush(&mut self) -> Result<(), StoreError> {
         self.writer.sync()?;
         let mut batch = Batch::default();
-        self.shared.coins.collect(&mut batch);
+        let coins = self.shared.coins();
+        coins.collect(&mut batch);
+        self.collect_background(&mut batch);
         self.put_dirty(&mut batch);
         let tip = {
             let tree = self.shared.tree();
@@ -432,7 +473,13 @@ impl Chain {
         batch.put(index::META, index::TIP_KEY, <BlockHash as AsRef<[u8]>>::as_ref(&tip));
         self.shared.table.write(batch, true)?;
         self.dirty.clear();
-        self.shared.coins.settle(self.config.cache_bytes / 2);
+        match &self.background {
+            None => coins.settle(self.config.cache_bytes / 2),
+            Some(background) => {
+                coins.settle(self.config.cache_bytes / 4);
+                background.coins.settle(self.config.cache_bytes / 4);
+            }
+        }
         Ok(())
     }
 
@@ -456,7 +503,11 @@ impl Chain {
 
     /// Writes coins when they take too much memory.
     pub(crate) fn flush_when_full(&mut self) -> Result<(), StoreError> {
-        if self.shared.coins.bytes() > self.config.cache_bytes {
+        let beside = self
+            .background
+            .as_ref()
+            .map_or(0, |background| background.coins.bytes());
+        if self.shared.coins().bytes().saturating_add(beside) > self.config.cache_bytes {
             self.flush()?;
         }
         Ok(())
@@ -475,18 +526,9 @@ impl Chain {
         if self.dirty.is_empty() {
             return Ok(());
         }
-        self.put_index(false)
-    }
-
-    /// Writes changed index records so that they survive a power loss.
-    pub(crate) fn write_index_durably(&mut self) -> Result<(), StoreError> {
-        self.put_index(true)
-    }
-
-    fn put_index(&mut self, durable: bool) -> Result<(), StoreError> {
         let mut batch = Batch::default();
         self.put_dirty(&mut batch);
-        self.shared.table.write(batch, durable)?;
+        self.shared.table.write(batch, false)?;
         self.dirty.clear();
         Ok(())
     }

@@ -21,13 +21,16 @@ use crate::files::Location;
 use crate::tree::{Node, NodeId, Tree};
 
 /// The names of the table's key spaces, in the order of their numbers.
-pub(crate) const SPACES: [&str; 3] = ["coins", "index", "meta"];
-/// Unspent outputs.
+pub(crate) const SPACES: [&str; 4] = ["coins", "index", "meta", "coins-beside"];
+/// Unspent outputs of the validated chain, unless [`COINS_KEY`] names the other space for them.
 pub(crate) const COINS: Space = Space(0);
 /// Headers.
 pub(crate) const INDEX: Space = Space(1);
 /// Facts about the directory.
 pub(crate) const META: Space = Space(2);
+
+/// A second set of unspent outputs, while a snapshot is being loaded or validated.
+const COINS_BESIDE: Space = Space(3);
 
 /// Key of the layout's number in [`META`].
 pub(crate) const LAYOUT_KEY: &[u8] = b"layout";
@@ -37,6 +40,10 @@ pub(crate) const LAYOUT: u32 = 1;
 pub(crate) const NETWORK_KEY: &[u8] = b"network";
 /// Key of the hash of the block up to which the coins in the table are.
 pub(crate) const TIP_KEY: &[u8] = b"tip";
+/// Key of the number of the space that holds the coins of the tip; [`COINS`] when it is not there.
+pub(crate) const COINS_KEY: &[u8] = b"coins";
+/// Key of the record of a snapshot that is not validated yet; see [`crate::snapshot`].
+pub(crate) const SNAPSHOT_KEY: &[u8] = b"snapshot";
 
 const VALID: u8 = 1;
 const INVALID: u8 = 2;
@@ -164,6 +171,19 @@ pub(crate) fn tip(table: &dyn Table) -> Result<Option<BlockHash>, StoreError> {
             Err(_) => Err(StoreError::corrupt("the record of the coins' tip")),
         },
     }
+}
+
+/// The space that holds the coins of the tip.
+pub(crate) fn coins(table: &dyn Table) -> Result<Space, StoreError> {
+    match table.get(META, COINS_KEY)? {
+        Some(number) if *number == [COINS_BESIDE.0] => Ok(COINS_BESIDE),
+        _ => Ok(COINS),
+    }
+}
+
+/// The other of the two spaces for coins.
+pub(crate) fn other_coins(space: Space) -> Space {
+    if space == COINS { COINS_BESIDE } else { COINS }
 }
 
 #[cfg(test)]

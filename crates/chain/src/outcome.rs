@@ -65,6 +65,9 @@ pub struct BlockOutcome {
     pub changes: Vec<ChainChange>,
     /// Other blocks, stored earlier, that turned out invalid when their turn came.
     pub rejected: Vec<(BlockHash, Reject)>,
+    /// The snapshot on which the chain rested was found wrong, in words for the operator: the chain on disk is again
+    /// what the node has validated itself, and the node must be stopped and started again.
+    pub refuted: Option<String>,
     /// Stored blocks are left to connect: call [`Chain::advance`](crate::Chain::advance). A call stops after so many
     /// bytes of blocks that its changes always fit in memory.
     pub more: bool,

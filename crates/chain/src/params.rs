@@ -11,6 +11,7 @@ use bitcoin::{Block, BlockHash, ScriptBuf, Target, Work};
 use serde::{Deserialize, Serialize};
 
 use crate::script;
+use crate::snapshot::AssumeUtxo;
 
 /// A network that the chain can follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -129,6 +130,8 @@ pub struct Params {
     pub minimum_chain_work: Work,
     /// Scripts of this block and its ancestors were checked by many people before this version was released.
     pub assume_valid: Option<BlockHash>,
+    /// Snapshots of the unspent outputs whose hash this version knows, by height.
+    pub assume_utxo: Vec<AssumeUtxo>,
 }
 
 /// Blocks in one retarget period of every network that retargets.
@@ -161,6 +164,32 @@ impl Params {
                 minimum_chain_work: work("0000000000000000000000000000000000000001128750f82f4c366153a3a030"),
                 // Height 938,343.
                 assume_valid: Some(hash("00000000000000000000ccebd6d74d9194d8dcdc1d177c478e094bfad51ba5ac")),
+                assume_utxo: vec![
+                    known_coins(
+                        840_000,
+                        "0000000000000000000320283a032748cef8227873ff4872689bf23f1cda83a5",
+                        "a2a5521b1b5ab65f67818e5e8eccabb7171a517f9e2382208f77687310768f96",
+                        991_032_194,
+                    ),
+                    known_coins(
+                        880_000,
+                        "000000000000000000010b17283c3c400507969a9c2afd1dcf2082ec5cca2880",
+                        "dbd190983eaf433ef7c15f78a278ae42c00ef52e0fd2a54953782175fbadcea9",
+                        1_145_604_538,
+                    ),
+                    known_coins(
+                        910_000,
+                        "0000000000000000000108970acb9522ffd516eae17acddcb1bd16469194a821",
+                        "4daf8a17b4902498c5787966a2b51c613acdab5df5db73f196fa59a4da2f1568",
+                        1_226_586_151,
+                    ),
+                    known_coins(
+                        935_000,
+                        "0000000000000000000147034958af1652b2b91bba607beacc5e72a56f0fb5ee",
+                        "e4b90ef9eae834f56c4b64d2d50143cee10ad87994c614d7d04125e2a6025050",
+                        1_305_397_408,
+                    ),
+                ],
                 ..Self::modern(network, [0xf9, 0xbe, 0xb4, 0xd9], 8333)
             },
             Network::Testnet4 => Self {
@@ -169,6 +198,20 @@ impl Params {
                 minimum_chain_work: work("0000000000000000000000000000000000000000000009a0fe15d0177d086304"),
                 // Height 123,613.
                 assume_valid: Some(hash("0000000002368b1e4ee27e2e85676ae6f9f9e69579b29093e9a82c170bf7cf8a")),
+                assume_utxo: vec![
+                    known_coins(
+                        90_000,
+                        "0000000002ebe8bcda020e0dd6ccfbdfac531d2f6a81457191b99fc2df2dbe3b",
+                        "784fb5e98241de66fdd429f4392155c9e7db5c017148e66e8fdbc95746f8b9b5",
+                        11_347_043,
+                    ),
+                    known_coins(
+                        120_000,
+                        "000000000bd2317e51b3c5794981c35ba894ce27d3e772d5c39ecd9cbce01dc8",
+                        "10b05d05ad468d0971162e1b222a4aa66caca89da2bb2a93f8f37fb29c4794b0",
+                        14_141_057,
+                    ),
+                ],
                 ..Self::modern(network, [0x1c, 0x16, 0x3f, 0x28], 48333)
             },
             Network::Signet => Self {
@@ -177,6 +220,20 @@ impl Params {
                 minimum_chain_work: work("00000000000000000000000000000000000000000000000000000b463ea0a4b8"),
                 // Height 293,175.
                 assume_valid: Some(hash("00000008414aab61092ef93f1aacc54cf9e9f16af29ddad493b908a01ff5c329")),
+                assume_utxo: vec![
+                    known_coins(
+                        160_000,
+                        "0000003ca3c99aff040f2563c2ad8f8ec88bd0fd6b8f0895cfaf1ef90353a62c",
+                        "fe0a44309b74d6b5883d246cb419c6221bcccf0b308c9b59b7d70783dbdf928a",
+                        2_289_496,
+                    ),
+                    known_coins(
+                        290_000,
+                        "0000000577f2741bb30cd9d39d6d71b023afbeb9764f6260786a97969d5c9ac0",
+                        "97267e000b4b876800167e71b9123f1529d13b14308abec2888bbd2160d14545",
+                        28_547_497,
+                    ),
+                ],
                 ..Self::modern(network, [0x0a, 0x03, 0xcf, 0x40], 38333)
             },
             Network::Regtest => Self {
@@ -186,6 +243,26 @@ impl Params {
                 allow_min_difficulty_blocks: true,
                 subsidy_halving_interval: 150,
                 segwit_height: 0,
+                assume_utxo: vec![
+                    known_coins(
+                        110,
+                        "135eec25a6fb277884e5824e7aa7d052c4868161c99a5122170b5266f86c273d",
+                        "86e9a1205b418b16dde3a18a78c730e30137e28466bda5dbf6b33ab8fc05447c",
+                        111,
+                    ),
+                    known_coins(
+                        200,
+                        "385901ccbd69dff6bbd00065d01fb8a9e464dede7cfe0372443884f9b1dcf6b9",
+                        "17dcc016d188d16068907cdeb38b75691a118d43053b8cd6a25969419381d13a",
+                        201,
+                    ),
+                    known_coins(
+                        299,
+                        "0c552ced4721c249a389eb9b08cb8da261cd46f0e7b5f9d064d48f3113406853",
+                        "106b2c56233e378a824cf0d5ff2be42ed32c72f1605c9be288d00942908a40ac",
+                        334,
+                    ),
+                ],
                 ..Self::modern(network, [0xfa, 0xbf, 0xb5, 0xda], 18444)
             },
         }
@@ -217,6 +294,7 @@ impl Params {
             signet_challenge: None,
             minimum_chain_work: work("0000000000000000000000000000000000000000000000000000000000000000"),
             assume_valid: None,
+            assume_utxo: Vec::new(),
         }
     }
 
@@ -237,6 +315,16 @@ fn default_signet_challenge() -> ScriptBuf {
 
 fn hash(text: &str) -> BlockHash {
     text.parse().expect("a pinned constant that the tests read")
+}
+
+/// A snapshot that Core's version 31 knows, too.
+fn known_coins(height: u32, block: &str, coins_hash: &str, chain_tx_count: u64) -> AssumeUtxo {
+    AssumeUtxo {
+        height,
+        block: hash(block),
+        coins_hash: coins_hash.parse().expect("a pinned constant that the tests read"),
+        chain_tx_count,
+    }
 }
 
 fn work(text: &str) -> Work {

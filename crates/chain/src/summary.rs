@@ -1,11 +1,11 @@
 //! A summary of the whole set of unspent outputs, for people and for comparing two peers.
 
-use bitcoin::consensus::Encodable;
-use bitcoin::hashes::{Hash, HashEngine, sha256d};
+use bitcoin::hashes::sha256d;
 use bitcoin::{Amount, BlockHash};
 use dunlin_store::{Step, StoreError};
 
-use crate::{Chain, coin, index};
+use crate::snapshot::hash::CoinsHasher;
+use crate::{Chain, coin};
 
 /// What `gettxoutsetinfo` tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,36 +30,32 @@ impl Chain {
     pub fn summarize_coins(&mut self) -> Result<CoinsSummary, StoreError> {
         self.flush()?;
         let tip = self.view().tip();
-        let mut engine = sha256d::Hash::engine();
-        let mut count = 0u64;
-        let mut total = 0u64;
+        let mut hasher = CoinsHasher::new();
         let mut damaged = None;
-        self.shared.table.scan(index::COINS, b"", &mut |key, value| {
-            let (Some(outpoint), Some(found)) = (coin::outpoint(key), coin::decode(value)) else {
-                damaged = Some(StoreError::corrupt(format!("the coin with key {key:02x?}")));
-                return Step::Stop;
-            };
-            let mut record = Vec::new();
-            let code = (found.height << 1) | u32::from(found.coinbase);
-            let written = outpoint
-                .consensus_encode(&mut record)
-                .and_then(|_| code.consensus_encode(&mut record))
-                .and_then(|_| found.output.consensus_encode(&mut record));
-            // Writing to memory cannot fail.
-            debug_assert!(written.is_ok());
-            engine.input(&record);
-            count += 1;
-            total = total.saturating_add(found.output.value.to_sat());
-            Step::Continue
-        })?;
+        self.shared
+            .table
+            .scan(
+                self.shared.coins().space(),
+                b"",
+                &mut |key, value| match (coin::outpoint(key), coin::decode(value)) {
+                    (Some(outpoint), Some(found)) => {
+                        hasher.add(&outpoint, &found);
+                        Step::Continue
+                    }
+                    _ => {
+                        damaged = Some(StoreError::corrupt(format!("the coin with key {key:02x?}")));
+                        Step::Stop
+                    }
+                },
+            )?;
         match damaged {
             Some(error) => Err(error),
             None => Ok(CoinsSummary {
                 tip: tip.hash,
                 height: tip.height,
-                count,
-                total: Amount::from_sat(total),
-                hash: sha256d::Hash::from_engine(engine),
+                count: hasher.count,
+                total: hasher.amount(),
+                hash: hasher.finish(),
             }),
         }
     }

@@ -11,7 +11,7 @@ use bitcoin::{BlockHash, Work};
 
 use crate::files::Location;
 use crate::rules::{self, HeaderChain};
-use crate::{ChainTip, Entry, Status, TipStatus};
+use crate::{Entry, Status};
 
 /// A node's number.
 pub(crate) type NodeId = u32;
@@ -267,23 +267,37 @@ impl Tree {
         marked
     }
 
-    /// Takes the mark off a block, its ancestors and everything built on it; returns the numbers that had it.
-    pub(crate) fn clear_invalid(&mut self, id: NodeId) -> Vec<NodeId> {
-        let related = |at: &NodeId| self.node(*at).invalid && (self.is_ancestor(id, *at) || self.is_ancestor(*at, id));
-        let cleared: Vec<NodeId> = self.ids().filter(related).collect();
-        for at in &cleared {
-            self.node_mut(*at).invalid = false;
+    /// Takes back every judgement on blocks above a height; returns the numbers of those that had one.
+    pub(crate) fn doubt_above(&mut self, height: u32) -> Vec<NodeId> {
+        let judged = |node: &Node| node.height > height && (node.valid || node.invalid);
+        let doubted: Vec<NodeId> = self.ids().filter(|id| judged(self.node(*id))).collect();
+        for id in &doubted {
+            let node = self.node_mut(*id);
+            node.valid = false;
+            node.invalid = false;
         }
         self.choose_best();
-        cleared
+        doubted
     }
 
-    /// Looks through all nodes for the best header; of equals the one on the validated chain, then the first seen.
+    /// The last node that the ways to two nodes have in common.
+    pub(crate) fn common(&self, mut one: NodeId, mut other: NodeId) -> NodeId {
+        loop {
+            one = self.ancestor(one, self.node(other).height);
+            other = self.ancestor(other, self.node(one).height);
+            if one == other {
+                return one;
+            }
+            match (self.parent(one), self.parent(other)) {
+                (Some(above), Some(beside)) => (one, other) = (above, beside),
+                _ => return one,
+            }
+        }
+    }
+
+    /// Looks through all nodes for the best header.
     fn choose_best(&mut self) {
         let mut best = self.tip();
-        while let (true, Some(parent)) = (self.node(best).invalid, self.parent(best)) {
-            best = parent;
-        }
         for id in self.ids() {
             let node = self.node(id);
             if !node.invalid && node.work > self.node(best).work {
@@ -312,29 +326,6 @@ impl Tree {
             } else {
                 Status::HeaderOnly
             },
-        }
-    }
-
-    /// What is known of the branch that ends with `id`.
-    pub(crate) fn chain_tip(&self, id: NodeId) -> ChainTip {
-        let fork = self.fork_point(id);
-        let mut branch = std::iter::successors(Some(id), |at| self.parent(*at)).take_while(|at| *at != fork);
-        let node = self.node(id);
-        let status = if self.is_active(id) {
-            TipStatus::Active
-        } else if node.invalid {
-            TipStatus::Invalid
-        } else if branch.any(|at| self.node(at).tx_count.is_none()) {
-            TipStatus::HeadersOnly
-        } else if node.valid {
-            TipStatus::ValidFork
-        } else {
-            TipStatus::ValidHeaders
-        };
-        ChainTip {
-            entry: self.entry(id),
-            branch_len: node.height - self.node(fork).height,
-            status,
         }
     }
 

@@ -4,8 +4,6 @@
 //! of them, so none ever waits for a block being connected. Each query alone sees the chain before a change or after
 //! it; [`View::coins`] gives several coins of one and the same state.
 
-use std::cmp::Reverse;
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -16,9 +14,10 @@ use dunlin_store::{StoreError, Table};
 
 use crate::coins::{Change, Coins};
 use crate::files::{Kind, Reader};
+use crate::snapshot::Unproven;
 use crate::tree::{NodeId, Tree};
 use crate::undo::BlockUndo;
-use crate::{ChainTip, Coin, Entry, Params};
+use crate::{Coin, Entry, Params};
 
 /// A tip older than this is not the network's, in seconds; Core's value.
 const MAX_TIP_AGE: u64 = 24 * 60 * 60;
@@ -33,7 +32,10 @@ const CHUNK: u32 = 512;
 pub(crate) struct Shared {
     pub(crate) params: Params,
     tree: RwLock<Tree>,
-    pub(crate) coins: Coins,
+    coins: RwLock<Arc<Coins>>,
+    unproven: RwLock<Option<Unproven>>,
+    /// Coins read and to read of a snapshot that is being loaded.
+    loading: Mutex<Option<(u64, u64)>>,
     pub(crate) reader: Reader,
     pub(crate) table: Arc<dyn Table>,
     generation: AtomicU64,
@@ -47,7 +49,9 @@ impl Shared {
         Self {
             params,
             tree: RwLock::new(tree),
-            coins,
+            coins: RwLock::new(Arc::new(coins)),
+            unproven: RwLock::new(None),
+            loading: Mutex::new(None),
             reader,
             table,
             generation: AtomicU64::new(0),
@@ -69,10 +73,53 @@ impl Shared {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The coins of the validated chain.
+    pub(crate) fn coins(&self) -> Arc<Coins> {
+        Arc::clone(&self.coins.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Makes other coins those of the validated chain, whose tip is `tip` from now on; returns the former ones.
+    pub(crate) fn replace_coins(&self, coins: Arc<Coins>, tip: NodeId, unproven: Option<Unproven>) -> Arc<Coins> {
+        let _gate = self.gate();
+        let mut current = self.coins.write().unwrap_or_else(PoisonError::into_inner);
+        let former = std::mem::replace(&mut *current, coins);
+        self.tree_mut().set_active(tip);
+        self.set_unproven(unproven);
+        self.generation.fetch_add(1, Ordering::Release);
+        former
+    }
+
+    /// The snapshot that is being validated.
+    pub(crate) fn unproven(&self) -> Option<Unproven> {
+        *self.unproven.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_unproven(&self, unproven: Option<Unproven>) {
+        *self.unproven.write().unwrap_or_else(PoisonError::into_inner) = unproven;
+    }
+
+    /// Notes that a snapshot of so many coins is being loaded; `false` when another one is.
+    pub(crate) fn begin_loading(&self, coins: u64) -> bool {
+        let mut loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = loading.is_none();
+        if free {
+            *loading = Some((0, coins));
+        }
+        free
+    }
+
+    pub(crate) fn set_loading(&self, progress: Option<(u64, u64)>) {
+        *self.loading.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+    }
+
+    pub(crate) fn loading(&self) -> Option<(u64, u64)> {
+        *self.loading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Makes `tip`, the blocks newly found `valid` and the coins that go with them visible in one step.
     pub(crate) fn publish(&self, changes: impl Iterator<Item = (OutPoint, Change)>, tip: NodeId, valid: &[NodeId]) {
         let _gate = self.gate();
-        self.coins.publish(changes, || {
+        self.coins().publish(changes, || {
             let mut tree = self.tree_mut();
             for id in valid {
                 tree.node_mut(*id).valid = true;
@@ -153,18 +200,6 @@ impl View {
         let tree = self.shared.tree();
         let id = tree.find(hash)?;
         Some(tree.entry(tree.fork_point(id)))
-    }
-
-    /// The ends of all branches, the highest first: the tip, and every header off the validated chain that no other
-    /// builds on.
-    pub fn chain_tips(&self) -> Vec<ChainTip> {
-        let tree = self.shared.tree();
-        let off: Vec<NodeId> = tree.ids().filter(|id| !tree.is_active(*id)).collect();
-        let parents: HashSet<NodeId> = off.iter().filter_map(|id| tree.parent(*id)).collect();
-        let mut ends: Vec<NodeId> = off.into_iter().filter(|id| !parents.contains(id)).collect();
-        ends.push(tree.tip());
-        ends.sort_by_key(|id| (Reverse(tree.node(*id).height), *id));
-        ends.into_iter().map(|id| tree.chain_tip(id)).collect()
     }
 
     /// Hashes from `from` (the best header when not given or not known) back to the genesis block, ten in a row and
@@ -282,7 +317,7 @@ impl View {
     /// # Errors
     /// [`StoreError`] when the disk fails.
     pub fn coin(&self, outpoint: &OutPoint) -> Result<Option<Coin>, StoreError> {
-        self.shared.coins.get(outpoint)
+        self.shared.coins().get(outpoint)
     }
 
     /// Several unspent outputs of one state, and the tip of that state.

@@ -21,4 +21,4 @@ pub use error::StoreError;
 pub use files::Files;
 pub use lock::Lock;
 pub use mem::{MemFiles, MemTable};
-pub use table::{Batch, Change, Space, Step, Table};
+pub use table::{Batch, Change, Frozen, Space, Step, Table};

@@ -13,7 +13,6 @@ mod mempool;
 mod method;
 mod mining;
 mod net;
-mod operate;
 mod own;
 mod params;
 mod protocol;

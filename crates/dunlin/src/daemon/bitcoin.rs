@@ -238,7 +238,6 @@ fn on_event(
     move |event| match event {
         Event::BlockSubmitted { ticket, .. }
         | Event::TxSubmitted { ticket, .. }
-        | Event::Operated { ticket, .. }
         | Event::Peers { ticket, .. }
         | Event::Added { ticket, .. }
         | Event::Bans { ticket, .. }

@@ -1,0 +1,234 @@
+//! Loading a snapshot beside the coins that are there.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use bitcoin::BlockHash;
+use dunlin_store::{Batch, Space};
+
+use super::file::{CoinReader, SnapshotHeader};
+use super::hash::CoinsHasher;
+use super::{AssumeUtxo, SnapshotError, Unproven};
+use crate::view::Shared;
+use crate::{Chain, coin, index};
+use crate::{View, coins::Coins};
+
+/// Coins are written in batches of about this many bytes.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// How often progress is told, in coins.
+const TELL_COINS: u64 = 1 << 20;
+
+/// A snapshot whose coins are all in the table and have the pinned hash; [`Chain::activate_snapshot`] makes them
+/// those of the chain. Dropped before that, they are deleted.
+pub struct LoadedSnapshot {
+    shared: Arc<Shared>,
+    space: Space,
+    pinned: AssumeUtxo,
+    coins: u64,
+    active: bool,
+}
+
+impl LoadedSnapshot {
+    /// How many coins there are.
+    pub fn coins(&self) -> u64 {
+        self.coins
+    }
+
+    /// The base's height.
+    pub fn height(&self) -> u32 {
+        self.pinned.height
+    }
+
+    /// The base's hash.
+    pub fn base(&self) -> BlockHash {
+        self.pinned.block
+    }
+}
+
+impl std::fmt::Debug for LoadedSnapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoadedSnapshot")
+            .field("pinned", &self.pinned)
+            .field("coins", &self.coins)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for LoadedSnapshot {
+    fn drop(&mut self) {
+        if !self.active
+            && let Err(error) = self.shared.table.clear(self.space)
+        {
+            tracing::warn!(%error, "the coins of a snapshot that is not used could not be deleted; the next start does it");
+        }
+        self.shared.set_loading(None);
+    }
+}
+
+impl View {
+    /// Reads a snapshot into the table, beside the coins of the chain; `tell` hears now and then how many coins of how
+    /// many are read. Memory is bounded whatever the file says; any thread may do it while the chain goes on.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; nothing is left of the snapshot then.
+    pub fn load_snapshot(
+        &self,
+        mut input: impl Read,
+        tell: &mut dyn FnMut(u64, u64),
+    ) -> Result<LoadedSnapshot, SnapshotError> {
+        let header = SnapshotHeader::read(self.params(), &mut input).map_err(SnapshotError::Header)?;
+        let pinned = self.usable(&header.base)?;
+        if !self.shared.begin_loading(header.coins) {
+            return Err(SnapshotError::Refused("another snapshot is being loaded".to_owned()));
+        }
+        let mut loaded = LoadedSnapshot {
+            shared: Arc::clone(&self.shared),
+            space: index::other_coins(self.shared.coins().space()),
+            pinned,
+            coins: 0,
+            active: false,
+        };
+        self.shared.table.clear(loaded.space)?;
+        tracing::info!(base = %pinned.block, height = pinned.height, coins = header.coins, "loading a snapshot");
+        let hash = loaded.fill(&header, input, tell)?;
+        if hash != pinned.coins_hash {
+            return Err(SnapshotError::Refused(format!(
+                "Bad snapshot content hash: expected {}, got {hash}",
+                pinned.coins_hash
+            )));
+        }
+        Ok(loaded)
+    }
+
+    /// The pinned snapshot of a base, when it can be used now.
+    fn usable(&self, base: &BlockHash) -> Result<AssumeUtxo, SnapshotError> {
+        let refuse = |text: String| Err(SnapshotError::Refused(text));
+        if self.shared.unproven().is_some() {
+            return refuse("Can't activate a snapshot-based chainstate more than once".to_owned());
+        }
+        let known = &self.params().assume_utxo;
+        let Some(pinned) = known.iter().find(|known| known.block == *base) else {
+            let heights: Vec<String> = known.iter().map(|known| known.height.to_string()).collect();
+            return refuse(format!(
+                "assumeutxo block hash in snapshot metadata not recognized (hash: {base}). The following snapshot \
+                 heights are available: {}",
+                heights.join(", ")
+            ));
+        };
+        let tree = self.shared.tree();
+        let Some(id) = tree.find(base).filter(|id| tree.node(*id).height == pinned.height) else {
+            return refuse(format!(
+                "The base block header ({base}) must appear in the headers chain. Make sure all headers are syncing, \
+                 and call loadtxoutset again"
+            ));
+        };
+        if tree.node(id).invalid {
+            return refuse(format!("The base block header ({base}) is part of an invalid chain"));
+        }
+        if !tree.is_ancestor(id, tree.best_header()) {
+            return refuse(
+                "A forked headers-chain with more work than the chain with the snapshot base block header exists. \
+                 Please proceed to sync without AssumeUtxo."
+                    .to_owned(),
+            );
+        }
+        if tree.node(id).work <= tree.node(tree.tip()).work {
+            return refuse("Work does not exceed active chainstate".to_owned());
+        }
+        Ok(*pinned)
+    }
+
+    /// How many coins of how many a snapshot that is being loaded has read.
+    pub fn snapshot_loading(&self) -> Option<(u64, u64)> {
+        self.shared.loading()
+    }
+}
+
+impl LoadedSnapshot {
+    /// Writes every coin of the file; returns their hash.
+    fn fill(
+        &mut self,
+        header: &SnapshotHeader,
+        input: impl Read,
+        tell: &mut dyn FnMut(u64, u64),
+    ) -> Result<bitcoin::hashes::sha256d::Hash, SnapshotError> {
+        let refuse = |done: u64, what: &dyn std::fmt::Display| {
+            SnapshotError::Refused(format!("Bad snapshot data after deserializing {done} coins - {what}"))
+        };
+        let mut reader = CoinReader::new(input, header.coins);
+        let mut hasher = CoinsHasher::new();
+        let (mut group, mut batch, mut bytes) = (Vec::new(), Batch::default(), 0);
+        while reader.next(&mut group).map_err(|error| refuse(hasher.count, &error))? {
+            for (outpoint, found) in &group {
+                if found.height > self.pinned.height || !coin::is_spendable(&found.output.script_pubkey) {
+                    return Err(refuse(
+                        hasher.count,
+                        &format_args!("{outpoint} cannot be unspent at the base"),
+                    ));
+                }
+                hasher.add(outpoint, found);
+                let mut value = Vec::with_capacity(10 + found.output.script_pubkey.len());
+                coin::encode(found, &mut value);
+                bytes += 36 + value.len();
+                batch.put(self.space, coin::key(outpoint), value);
+                if hasher.count.is_multiple_of(TELL_COINS) {
+                    self.shared.set_loading(Some((hasher.count, header.coins)));
+                    tell(hasher.count, header.coins);
+                }
+            }
+            if bytes > BATCH_BYTES {
+                self.shared.table.write(std::mem::take(&mut batch), false)?;
+                bytes = 0;
+            }
+        }
+        self.shared.table.write(batch, true)?;
+        self.coins = hasher.count;
+        Ok(hasher.finish())
+    }
+}
+
+impl Chain {
+    /// Makes a loaded snapshot's coins those of the chain and its base the tip, in one durable step; the coins of
+    /// before go on being validated in the background.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] when the chain has changed so that the snapshot cannot be used any more, or the disk fails;
+    /// the chain is as before.
+    pub fn activate_snapshot(&mut self, mut loaded: LoadedSnapshot) -> Result<(), SnapshotError> {
+        let pinned = self.view().usable(&loaded.pinned.block)?;
+        self.flush()?;
+        let (base, old_tip, record) = {
+            let tree = self.shared.tree();
+            let base = tree.find(&pinned.block).unwrap_or(tree.tip());
+            let unproven = Unproven {
+                base,
+                coins_hash: pinned.coins_hash,
+                reached: tree.tip(),
+                audited: 0,
+            };
+            let record = unproven.encode(&pinned.block, &tree.node(tree.tip()).hash);
+            (base, unproven, record)
+        };
+        let mut batch = Batch::default();
+        batch.put(index::META, index::SNAPSHOT_KEY, record);
+        batch.put(index::META, index::COINS_KEY, [loaded.space.0]);
+        batch.put(
+            index::META,
+            index::TIP_KEY,
+            <BlockHash as AsRef<[u8]>>::as_ref(&pinned.block),
+        );
+        self.shared.table.write(batch, true)?;
+        loaded.active = true;
+        let coins = Arc::new(Coins::new(Arc::clone(&self.shared.table), loaded.space));
+        let old = self.shared.replace_coins(coins, base, Some(old_tip));
+        self.background = Some(super::Background::new(old));
+        self.link_again();
+        tracing::info!(
+            base = %pinned.block,
+            height = pinned.height,
+            "the chain goes on from the snapshot; the blocks below it are validated in the background"
+        );
+        Ok(())
+    }
+}
