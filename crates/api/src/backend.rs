@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use bitcoin::{BlockHash, Transaction};
-use dunlin_chain::{BlockError, Network, ParsedBlock, View};
+use dunlin_chain::{BlockError, Network, OperateError, ParsedBlock, View};
 use dunlin_mempool::{Accepted, Pool, PoolReject};
-pub use dunlin_relay::{AddKind, Ban, PeerInfo, Subnet, Which};
+pub use dunlin_relay::{AddKind, Ban, ChainOp, Operated, PeerInfo, Subnet, Which};
 pub use dunlin_torrent::command::Source;
 pub use dunlin_torrent::status::{PeerStatus, State, TorrentStatus};
 pub use dunlin_torrent::{InfoHash, Metainfo};
@@ -114,6 +114,17 @@ pub enum SubmitTxError {
     Backend(#[from] BackendError),
 }
 
+/// Why the chain did not do what an operator asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainOpError {
+    /// The chain says why.
+    #[error("{0}")]
+    Chain(OperateError),
+    /// The node could not even ask it.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
 /// One Bitcoin connection: what the relay knows of it joined with what the transport counted.
 #[derive(Clone, Debug)]
 pub struct PeerRow {
@@ -152,6 +163,9 @@ pub trait BitcoinBackend: Send + Sync {
 
     /// Takes a transaction into the pool and floods it.
     async fn submit_tx(&self, tx: Arc<Transaction>) -> Result<Accepted, SubmitTxError>;
+
+    /// Has the chain do what an operator asks; returns once it has come to rest.
+    async fn operate(&self, op: ChainOp) -> Result<Operated, ChainOpError>;
 
     /// All connections, oldest first.
     async fn peers(&self) -> Result<Vec<PeerRow>, BackendError>;

@@ -423,3 +423,71 @@ async fn bad_blocks_are_refused_for_the_same_reasons() {
     }
     pair.same("getbestblockhash", json!([])).await;
 }
+
+#[tokio::test]
+async fn the_operator_moves_the_tip_alike() {
+    let pair = Pair::start();
+    let (alice, bob) = (Holder::new(1), Holder::new(2));
+    pair.core.generate(103, &alice.address()).unwrap();
+    let coin = coinbase_coin(&pair.core.block(&pair.core.hash_at(1).unwrap()).unwrap());
+    let spend = alice.pay(coin, &bob, Amount::from_sat(10_000));
+    let mut plan = pair.core.plan(&alice).unwrap();
+    plan.transactions.push(spend);
+    let one = plan.mine();
+    let mut plan = pair.core.plan(&bob).unwrap();
+    plan.time += 1;
+    let other = plan.mine();
+    pair.follow().await;
+    for block in [&one, &other] {
+        pair.same("submitblock", json!([serialize_hex(block)])).await;
+    }
+    let (one, other) = (one.block_hash().to_string(), other.block_hash().to_string());
+    let agree = async || {
+        pair.same("getbestblockhash", json!([])).await;
+        let mut tips = Vec::new();
+        for answer in [
+            pair.core.call("getchaintips", json!([])).unwrap(),
+            pair.ours("getchaintips", &json!([])).await.unwrap(),
+        ] {
+            let mut list: Vec<String> = answer.as_array().unwrap().iter().map(Value::to_string).collect();
+            // Core leaves open which of two tips of one height stands first.
+            list.sort();
+            tips.push(list);
+        }
+        assert_eq!(tips[0], tips[1]);
+        pair.same("getrawmempool", json!([])).await;
+        pair.same("getblockcount", json!([])).await;
+        tips.remove(0)
+    };
+    assert!(agree().await.concat().contains("valid-headers"));
+    pair.same("preciousblock", json!([other])).await;
+    assert!(agree().await.concat().contains("valid-fork"));
+    pair.same("preciousblock", json!([one])).await;
+    agree().await;
+    pair.same("preciousblock", json!([other])).await;
+    agree().await;
+    pair.same("invalidateblock", json!([other])).await;
+    assert!(agree().await.concat().contains("invalid"));
+    pair.same("invalidateblock", json!([one])).await;
+    agree().await;
+    assert_eq!(pair.core.height().unwrap(), 103);
+    // A block that is built on an invalid one is refused, and what Core has not seen is headers-only in neither.
+    let deep = pair.core.hash_at(90).unwrap();
+    pair.same("invalidateblock", json!([deep])).await;
+    agree().await;
+    pair.same("reconsiderblock", json!([one])).await;
+    agree().await;
+    pair.same("reconsiderblock", json!([other])).await;
+    agree().await;
+    pair.same("reconsiderblock", json!([deep])).await;
+    agree().await;
+    let genesis = pair.core.hash_at(0).unwrap();
+    pair.same("invalidateblock", json!([genesis])).await;
+    agree().await;
+    let unknown = "00".repeat(32);
+    for method in ["invalidateblock", "reconsiderblock", "preciousblock"] {
+        for params in [json!([unknown]), json!(["zz"]), json!(["zz".repeat(32)]), json!([1])] {
+            pair.same(method, params).await;
+        }
+    }
+}

@@ -33,7 +33,7 @@ enum Step {
     Stuck,
 }
 
-fn candidate(tree: &Tree, id: NodeId) -> Candidate {
+pub(crate) fn candidate(tree: &Tree, id: NodeId) -> Candidate {
     let node = tree.node(id);
     (node.work, Reverse(node.sequence), id)
 }
@@ -78,6 +78,13 @@ impl Chain {
                 tree.lose_block(id);
             }
         }
+        drop(tree);
+        self.gather_candidates();
+    }
+
+    /// Looks through all nodes for chains to follow.
+    pub(crate) fn gather_candidates(&mut self) {
+        let tree = self.shared.tree();
         let floor = tree.node(tree.tip()).work;
         for id in tree.ids() {
             let node = tree.node(id);
@@ -197,15 +204,24 @@ impl Chain {
     pub(crate) fn follow(&mut self, outcome: &mut BlockOutcome) -> Result<(), StoreError> {
         let mut bytes = 0;
         loop {
-            let tip = self.shared.tree().tip();
+            let (tip, invalid) = {
+                let tree = self.shared.tree();
+                (tree.tip(), tree.node(tree.tip()).invalid)
+            };
+            if bytes > MAX_CHANGE_BYTES {
+                outcome.more = true;
+                return Ok(());
+            }
+            if invalid {
+                if !self.retreat(&mut outcome.changes, &mut bytes)? {
+                    return Ok(());
+                }
+                continue;
+            }
             let Some(&(_, _, target)) = self.candidates.last() else {
                 return Ok(());
             };
             if target == tip {
-                return Ok(());
-            }
-            if bytes > MAX_CHANGE_BYTES {
-                outcome.more = true;
                 return Ok(());
             }
             match self.step(target, &mut outcome.changes, &mut bytes)? {
@@ -244,20 +260,11 @@ impl Chain {
 
         let mut at = old_tip;
         while at != fork {
-            let Some(block) = self.load(at)? else {
+            let Some((block, height)) = self.disconnect(&mut overlay, at)? else {
                 return Ok(Step::Stuck);
             };
-            let (height, parent) = {
-                let tree = shared.tree();
-                (tree.node(at).height, tree.parent(at))
-            };
-            let undo = self
-                .view()
-                .undo(&block.hash)?
-                .ok_or_else(|| StoreError::corrupt(format!("the undo record of block {}", block.hash)))?;
-            overlay.disconnect(&block, undo, height)?;
             made.push(ChainChange::Disconnected(block, height));
-            at = parent.unwrap_or(fork);
+            at = shared.tree().parent(at).unwrap_or(fork);
         }
 
         let old_work = shared.tree().node(old_tip).work;
@@ -304,6 +311,22 @@ impl Chain {
         }
         changes.append(&mut made);
         Ok(Step::Moved)
+    }
+
+    /// Takes a block off in the overlay: the block and its height, or `None` when it has to be fetched again first.
+    pub(crate) fn disconnect(
+        &mut self,
+        overlay: &mut Overlay<'_>,
+        id: NodeId,
+    ) -> Result<Option<(Arc<ParsedBlock>, u32)>, StoreError> {
+        let Some(block) = self.load(id)? else { return Ok(None) };
+        let height = self.shared.tree().node(id).height;
+        let undo = self
+            .view()
+            .undo(&block.hash)?
+            .ok_or_else(|| StoreError::corrupt(format!("the undo record of block {}", block.hash)))?;
+        overlay.disconnect(&block, undo, height)?;
+        Ok(Some((block, height)))
     }
 
     /// The parsed block; `None` when its record is damaged, which is noted.

@@ -526,9 +526,18 @@ impl Chain {
         if self.dirty.is_empty() {
             return Ok(());
         }
+        self.put_index(false)
+    }
+
+    /// Writes changed index records so that they survive a power loss.
+    pub(crate) fn write_index_durably(&mut self) -> Result<(), StoreError> {
+        self.put_index(true)
+    }
+
+    fn put_index(&mut self, durable: bool) -> Result<(), StoreError> {
         let mut batch = Batch::default();
         self.put_dirty(&mut batch);
-        self.shared.table.write(batch, false)?;
+        self.shared.table.write(batch, durable)?;
         self.dirty.clear();
         Ok(())
     }

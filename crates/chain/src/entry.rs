@@ -36,3 +36,42 @@ pub struct Entry {
     /// How far it has come.
     pub status: Status,
 }
+
+/// What is known of the branch that a tip ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TipStatus {
+    /// It is the validated chain.
+    Active,
+    /// One of its blocks breaks a rule.
+    Invalid,
+    /// One of its blocks was never here.
+    HeadersOnly,
+    /// Its blocks were all here; they were never all connected.
+    ValidHeaders,
+    /// It was the validated chain once.
+    ValidFork,
+}
+
+impl TipStatus {
+    /// The name in Core's `getchaintips`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Invalid => "invalid",
+            Self::HeadersOnly => "headers-only",
+            Self::ValidHeaders => "valid-headers",
+            Self::ValidFork => "valid-fork",
+        }
+    }
+}
+
+/// The end of a branch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainTip {
+    /// Its last block.
+    pub entry: Entry,
+    /// How many of its blocks are not on the validated chain.
+    pub branch_len: u32,
+    /// What is known of them.
+    pub status: TipStatus,
+}

@@ -11,7 +11,7 @@ use bitcoin::{BlockHash, Work};
 
 use crate::files::Location;
 use crate::rules::{self, HeaderChain};
-use crate::{Entry, Status};
+use crate::{ChainTip, Entry, Status, TipStatus};
 
 /// A node's number.
 pub(crate) type NodeId = u32;
@@ -295,9 +295,23 @@ impl Tree {
         }
     }
 
-    /// Looks through all nodes for the best header.
+    /// Takes the mark off a block, its ancestors and everything built on it; returns the numbers that had it.
+    pub(crate) fn clear_invalid(&mut self, id: NodeId) -> Vec<NodeId> {
+        let related = |at: &NodeId| self.node(*at).invalid && (self.is_ancestor(id, *at) || self.is_ancestor(*at, id));
+        let cleared: Vec<NodeId> = self.ids().filter(related).collect();
+        for at in &cleared {
+            self.node_mut(*at).invalid = false;
+        }
+        self.choose_best();
+        cleared
+    }
+
+    /// Looks through all nodes for the best header; of equals the one on the validated chain, then the first seen.
     fn choose_best(&mut self) {
         let mut best = self.tip();
+        while let (true, Some(parent)) = (self.node(best).invalid, self.parent(best)) {
+            best = parent;
+        }
         for id in self.ids() {
             let node = self.node(id);
             if !node.invalid && node.work > self.node(best).work {
@@ -326,6 +340,29 @@ impl Tree {
             } else {
                 Status::HeaderOnly
             },
+        }
+    }
+
+    /// What is known of the branch that ends with `id`.
+    pub(crate) fn chain_tip(&self, id: NodeId) -> ChainTip {
+        let fork = self.fork_point(id);
+        let mut branch = std::iter::successors(Some(id), |at| self.parent(*at)).take_while(|at| *at != fork);
+        let node = self.node(id);
+        let status = if self.is_active(id) {
+            TipStatus::Active
+        } else if node.invalid {
+            TipStatus::Invalid
+        } else if branch.any(|at| self.node(at).tx_count.is_none()) {
+            TipStatus::HeadersOnly
+        } else if node.valid {
+            TipStatus::ValidFork
+        } else {
+            TipStatus::ValidHeaders
+        };
+        ChainTip {
+            entry: self.entry(id),
+            branch_len: node.height - self.node(fork).height,
+            status,
         }
     }
 

@@ -4,6 +4,8 @@
 //! of them, so none ever waits for a block being connected. Each query alone sees the chain before a change or after
 //! it; [`View::coins`] gives several coins of one and the same state.
 
+use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -17,7 +19,7 @@ use crate::files::{Kind, Reader};
 use crate::snapshot::Unproven;
 use crate::tree::{NodeId, Tree};
 use crate::undo::BlockUndo;
-use crate::{Coin, Entry, Params};
+use crate::{ChainTip, Coin, Entry, Params};
 
 /// A tip older than this is not the network's, in seconds; Core's value.
 const MAX_TIP_AGE: u64 = 24 * 60 * 60;
@@ -200,6 +202,18 @@ impl View {
         let tree = self.shared.tree();
         let id = tree.find(hash)?;
         Some(tree.entry(tree.fork_point(id)))
+    }
+
+    /// The ends of all branches, the highest first: the tip, and every header off the validated chain that no other
+    /// builds on.
+    pub fn chain_tips(&self) -> Vec<ChainTip> {
+        let tree = self.shared.tree();
+        let off: Vec<NodeId> = tree.ids().filter(|id| !tree.is_active(*id)).collect();
+        let parents: HashSet<NodeId> = off.iter().filter_map(|id| tree.parent(*id)).collect();
+        let mut ends: Vec<NodeId> = off.into_iter().filter(|id| !parents.contains(id)).collect();
+        ends.push(tree.tip());
+        ends.sort_by_key(|id| (Reverse(tree.node(*id).height), *id));
+        ends.into_iter().map(|id| tree.chain_tip(id)).collect()
     }
 
     /// Hashes from `from` (the best header when not given or not known) back to the genesis block, ten in a row and

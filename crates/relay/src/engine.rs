@@ -4,11 +4,11 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use bitcoin::consensus::serialize;
 use bytes::Bytes;
-use dunlin_chain::{BlockError, BlockOutcome, Chain, ChainChange, ParsedBlock, StoreError, View};
+use dunlin_chain::{BlockError, BlockOutcome, Chain, ChainChange, OperateError, ParsedBlock, StoreError, View};
 use dunlin_mempool::Pool;
 use dunlin_peer::Now;
 
-use crate::interface::{Done, Job};
+use crate::interface::{ChainOp, Done, Job, Operated};
 
 /// Runs jobs one after another: on the commit thread of the program, or directly in the simulator.
 pub struct Engine {
@@ -46,6 +46,17 @@ impl Engine {
             Job::Advance => Done::Advanced {
                 result: self.advance(now),
             },
+            Job::Operate { ticket, op } => {
+                let (outcome, result) = match self.operate(now, &op) {
+                    Ok((outcome, done)) => (outcome, Ok(done)),
+                    Err(error) => (BlockOutcome::default(), Err(error)),
+                };
+                Done::Operated {
+                    ticket,
+                    outcome,
+                    result,
+                }
+            }
             Job::AcceptTx { source, tx } => {
                 let result = self.pool_mut().accept(unix, tx.clone());
                 Done::Tx { source, tx, result }
@@ -84,6 +95,20 @@ impl Engine {
         let outcome = self.chain.advance()?;
         self.follow(now, &outcome.changes);
         Ok(outcome)
+    }
+
+    /// Does what an operator asks; after an outcome with `more` there is still something to connect.
+    ///
+    /// # Errors
+    /// Those of the chain's operation.
+    pub fn operate(&mut self, now: Now, op: &ChainOp) -> Result<(BlockOutcome, Operated), OperateError> {
+        let outcome = match op {
+            ChainOp::Invalidate(hash) => self.chain.invalidate(hash)?,
+            ChainOp::Reconsider(hash) => self.chain.reconsider(hash)?,
+            ChainOp::Prefer(hash) => self.chain.prefer(hash)?,
+        };
+        self.follow(now, &outcome.changes);
+        Ok((outcome, Operated::Done))
     }
 
     fn follow(&mut self, now: Now, changes: &[ChainChange]) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bitcoin::block::Header;
 use bitcoin::{BlockHash, Transaction, Txid, Wtxid};
 use bytes::Bytes;
-use dunlin_chain::{BlockError, BlockOutcome, HeaderReject, HeadersAccepted, ParsedBlock, StoreError};
+use dunlin_chain::{BlockError, BlockOutcome, HeaderReject, HeadersAccepted, OperateError, ParsedBlock, StoreError};
 use dunlin_mempool::{Accepted, PoolReject};
 use dunlin_peer::{Direction, LinkId, Now};
 
@@ -35,6 +35,24 @@ pub enum Which {
     Link(LinkId),
     /// Every link to this address.
     Addr(SocketAddr),
+}
+
+/// What an operator may ask of the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChainOp {
+    /// Treat a block as invalid.
+    Invalidate(BlockHash),
+    /// Judge a block, its ancestors and descendants anew.
+    Reconsider(BlockHash),
+    /// Prefer a block to others with the same work.
+    Prefer(BlockHash),
+}
+
+/// What came of a [`ChainOp`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operated {
+    /// It was done; there is nothing to tell.
+    Done,
 }
 
 /// What the program asks of the peer.
@@ -75,6 +93,13 @@ pub enum Command {
         ticket: Ticket,
         /// The transaction.
         tx: Arc<Transaction>,
+    },
+    /// Something for the chain to do.
+    Operate {
+        /// Given back in [`Event::Operated`].
+        ticket: Ticket,
+        /// What.
+        op: ChainOp,
     },
     /// Asks for the state of every peer.
     Peers {
@@ -174,6 +199,13 @@ pub enum Event {
         /// What the mempool says.
         result: Result<Accepted, PoolReject>,
     },
+    /// Answer to [`Command::Operate`], once the chain has come to rest.
+    Operated {
+        /// The question's ticket.
+        ticket: Ticket,
+        /// What came of it.
+        result: Result<Operated, OperateError>,
+    },
     /// Answer to [`Command::Peers`].
     Peers {
         /// The question's ticket.
@@ -240,6 +272,13 @@ pub enum Job {
     },
     /// Go on connecting stored blocks.
     Advance,
+    /// Do what the operator asks of the chain.
+    Operate {
+        /// The operator's question.
+        ticket: Ticket,
+        /// What.
+        op: ChainOp,
+    },
     /// Offer a transaction to the mempool.
     AcceptTx {
         /// Who sent it.
@@ -287,6 +326,15 @@ pub enum Done {
     Advanced {
         /// What the chain says.
         result: Result<BlockOutcome, StoreError>,
+    },
+    /// Answer to [`Job::Operate`].
+    Operated {
+        /// The operator's question.
+        ticket: Ticket,
+        /// What happened to the chain.
+        outcome: BlockOutcome,
+        /// What to answer.
+        result: Result<Operated, OperateError>,
     },
     /// Answer to [`Job::AcceptTx`].
     Tx {

@@ -30,7 +30,7 @@ mod wire;
 pub use bans::{Ban, BanList, DISCOURAGE_SECS, Subnet, SubnetError};
 pub use config::Config;
 pub use engine::{Engine, read_block};
-pub use interface::{AddKind, Command, Done, Event, Job, PeerInfo, Ticket, TxSource, Which};
+pub use interface::{AddKind, ChainOp, Command, Done, Event, Job, Operated, PeerInfo, Ticket, TxSource, Which};
 pub use machine::Relay;
 pub use tx::TxId;
 pub use wire::{

@@ -4,7 +4,7 @@ use std::sync::{Arc, RwLock};
 
 use bitcoin::BlockHash;
 use bitcoin::p2p::message_blockdata::Inventory;
-use dunlin_chain::{BlockError, BlockOutcome, ChainChange, ParsedBlock, Reject, StoreError, View};
+use dunlin_chain::{BlockError, BlockOutcome, ChainChange, OperateError, ParsedBlock, Reject, StoreError, View};
 use dunlin_mempool::Pool;
 use dunlin_peer::{AddressBook, CloseReason, DisconnectCause, Input, LinkId, Machine, Now, Outbox, Output};
 use rand::{Rng, SeedableRng};
@@ -16,7 +16,7 @@ use crate::blocks::BlockSync;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::headers::{self, HeaderSync, Learned};
-use crate::interface::{Command, Done, Event, Job, PeerInfo, Ticket, TxSource, Which};
+use crate::interface::{Command, Done, Event, Job, Operated, PeerInfo, Ticket, TxSource, Which};
 use crate::known::Salt;
 use crate::node::Node;
 use crate::peer::{Kind, Peer, Stage};
@@ -40,6 +40,8 @@ pub struct Relay {
     next_maintenance: Now,
     /// The initial download was not over when we last looked.
     was_downloading: bool,
+    /// Operations that are done but for what the chain has still to connect.
+    operated: Vec<(Ticket, Result<Operated, OperateError>)>,
 }
 
 impl Relay {
@@ -71,6 +73,7 @@ impl Relay {
             addresses: Addresses::default(),
             next_maintenance: now + MAINTENANCE,
             was_downloading,
+            operated: Vec::new(),
         }
     }
 
@@ -238,6 +241,19 @@ impl Relay {
                 Ok(outcome) => self.follow(outcome, None),
                 Err(error) => self.store_failed(&error),
             },
+            Done::Operated {
+                ticket,
+                outcome,
+                result,
+            } => {
+                if let Err(OperateError::Store(error)) = &result {
+                    self.store_failed(error);
+                }
+                self.operated.push((ticket, result));
+                self.blocks.invalidate();
+                self.follow(outcome, None);
+                self.blocks.pump(&mut self.node, None);
+            }
             Done::Tx { source, tx, result } => {
                 if let TxSource::Peer(link) = source {
                     self.node.peer_job_done(link);
@@ -336,6 +352,16 @@ impl Relay {
         if outcome.more {
             self.node.out.job(Job::Advance);
         }
+        let settled = !outcome.more;
+        self.follow_changes(outcome, from);
+        if settled {
+            for (ticket, result) in std::mem::take(&mut self.operated) {
+                self.node.out.event(Event::Operated { ticket, result });
+            }
+        }
+    }
+
+    fn follow_changes(&mut self, outcome: BlockOutcome, from: Option<LinkId>) {
         let mut connected: Vec<(BlockHash, u32)> = Vec::new();
         let mut disconnected = 0;
         let downloading = self.node.is_initial_download();
@@ -449,6 +475,7 @@ impl Relay {
                     block,
                 });
             }
+            Command::Operate { ticket, op } => node.out.job(Job::Operate { ticket, op }),
             Command::SubmitTx { ticket, tx } => {
                 node.out.job(Job::AcceptTx {
                     source: TxSource::Own(ticket),

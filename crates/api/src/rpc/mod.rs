@@ -13,6 +13,7 @@ mod mempool;
 mod method;
 mod mining;
 mod net;
+mod operate;
 mod own;
 mod params;
 mod protocol;

@@ -1,7 +1,7 @@
 //! Every method, defined once.
 
 use super::method::{Arg, Kind, Method, Run};
-use super::{chain, control, mempool, mining, net, own, submit, torrents};
+use super::{chain, control, mempool, mining, net, operate, own, submit, torrents};
 
 /// All methods.
 pub(crate) fn all() -> Vec<&'static Method> {
@@ -87,6 +87,14 @@ static METHODS: &[Method] = &[
         run: Run::Blocking(chain::getblockheader),
     },
     Method {
+        name: "getchaintips",
+        group: "blockchain",
+        about: "The ends of all branches of the block tree: the tip, and those off its chain.",
+        args: &[],
+        result: "[{...},...]    height, hash, branchlen, status (active, valid-fork, valid-headers, headers-only, invalid)",
+        run: Run::Blocking(operate::getchaintips),
+    },
+    Method {
         name: "getdifficulty",
         group: "blockchain",
         about: "How much harder than the easiest block the tip was to find.",
@@ -150,6 +158,31 @@ static METHODS: &[Method] = &[
         ],
         result: "{...}    bestblock, confirmations, value, scriptPubKey, coinbase",
         run: Run::Blocking(chain::gettxout),
+    },
+    Method {
+        name: "invalidateblock",
+        group: "blockchain",
+        about: "Treats a block as if it broke a rule, for good, and follows the best chain without it.",
+        args: &[BLOCK_HASH],
+        result: "null",
+        run: waits!(operate::invalidateblock),
+    },
+    Method {
+        name: "preciousblock",
+        group: "blockchain",
+        about: "Prefers a block to others with the same work, as if it had come first. A later call may prefer another.",
+        args: &[BLOCK_HASH],
+        result: "null",
+        run: waits!(operate::preciousblock),
+    },
+    Method {
+        name: "reconsiderblock",
+        group: "blockchain",
+        about: "Forgets that a block, its ancestors and its descendants were invalid, and judges them anew; undoes \
+                invalidateblock.",
+        args: &[BLOCK_HASH],
+        result: "null",
+        run: waits!(operate::reconsiderblock),
     },
     Method {
         name: "getrpcinfo",

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use bitcoin::{BlockHash, Transaction};
 use dunlin_api::backend::{
-    AddKind, AddRequest, AddSource, BackendError, Ban, BitcoinBackend, InfoHash, Metainfo, NetTotals, PeerInfo,
-    PeerRow, PeerStatus, State, SubmitBlockError, SubmitTxError, Subnet, TorrentBackend, TorrentStatus, Which,
+    AddKind, AddRequest, AddSource, BackendError, Ban, BitcoinBackend, ChainOp, ChainOpError, InfoHash, Metainfo,
+    NetTotals, Operated, PeerInfo, PeerRow, PeerStatus, State, SubmitBlockError, SubmitTxError, Subnet, TorrentBackend,
+    TorrentStatus, Which,
 };
 use dunlin_api::{Node, Stop};
 use dunlin_chain::{Chain, Network, Params, ParsedBlock, View};
@@ -122,6 +123,14 @@ impl BitcoinBackend for Lab {
             .unwrap()
             .accept(now().unix_secs(), tx)
             .map_err(SubmitTxError::Rejected)
+    }
+
+    async fn operate(&self, op: ChainOp) -> Result<Operated, ChainOpError> {
+        let mut engine = self.engine.lock().unwrap();
+        let (outcome, done) = engine.operate(now(), &op).map_err(ChainOpError::Chain)?;
+        assert!(!outcome.more);
+        self.tip.send_replace(self.view.tip().hash);
+        Ok(done)
     }
 
     async fn peers(&self) -> Result<Vec<PeerRow>, BackendError> {

@@ -159,20 +159,11 @@ impl Chain {
         id: NodeId,
         bytes: &mut usize,
     ) -> Result<Option<NodeId>, StoreError> {
-        let Some(block) = self.load(id)? else {
+        let Some((block, _)) = self.disconnect(overlay, id)? else {
             return Ok(None);
         };
         *bytes += block.raw.len();
-        let undo = self
-            .view()
-            .undo(&block.hash)?
-            .ok_or_else(|| StoreError::corrupt(format!("the undo record of block {}", block.hash)))?;
-        let (height, parent) = {
-            let tree = self.shared.tree();
-            (tree.node(id).height, tree.parent(id))
-        };
-        overlay.disconnect(&block, undo, height)?;
-        Ok(parent)
+        Ok(self.shared.tree().parent(id))
     }
 
     fn tell_background(&self, reached: NodeId, base: NodeId) {

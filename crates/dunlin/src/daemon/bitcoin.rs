@@ -238,6 +238,7 @@ fn on_event(
     move |event| match event {
         Event::BlockSubmitted { ticket, .. }
         | Event::TxSubmitted { ticket, .. }
+        | Event::Operated { ticket, .. }
         | Event::Peers { ticket, .. }
         | Event::Added { ticket, .. }
         | Event::Bans { ticket, .. }

@@ -6,10 +6,10 @@ use std::sync::{Arc, RwLock};
 use async_trait::async_trait;
 use bitcoin::{BlockHash, Transaction};
 use dunlin_api::BitcoinBackend;
-use dunlin_api::backend::{BackendError, NetTotals, PeerRow, SubmitBlockError, SubmitTxError};
+use dunlin_api::backend::{BackendError, ChainOpError, NetTotals, PeerRow, SubmitBlockError, SubmitTxError};
 use dunlin_chain::{ParsedBlock, View};
 use dunlin_mempool::{Accepted, Pool};
-use dunlin_relay::{AddKind, Ban, Command, Event, PeerInfo, Subnet, Which};
+use dunlin_relay::{AddKind, Ban, ChainOp, Command, Event, Operated, PeerInfo, Subnet, Which};
 use tokio::sync::watch;
 
 use super::bitcoin::Bitcoin;
@@ -52,6 +52,13 @@ impl BitcoinBackend for Bitcoin {
     async fn submit_tx(&self, tx: Arc<Transaction>) -> Result<Accepted, SubmitTxError> {
         match self.ask(|ticket| Command::SubmitTx { ticket, tx }).await? {
             Event::TxSubmitted { result, .. } => result.map_err(SubmitTxError::Rejected),
+            other => Err(mismatch(&other).into()),
+        }
+    }
+
+    async fn operate(&self, op: ChainOp) -> Result<Operated, ChainOpError> {
+        match self.ask(|ticket| Command::Operate { ticket, op }).await? {
+            Event::Operated { result, .. } => result.map_err(ChainOpError::Chain),
             other => Err(mismatch(&other).into()),
         }
     }
