@@ -85,20 +85,33 @@ impl Bitcoind {
     /// # Errors
     /// When it does not end or start.
     pub fn restart(&mut self) -> Result<()> {
-        self.call("stop", json!([]))?;
-        self.child.wait(STOP_LIMIT)?;
-        self.child = launch(self.folder.path(), self.p2p, self.rpc_port, &self.options)?;
+        self.stop()?;
+        self.restart_unready()?;
         self.wait_ready()
     }
 
-    /// Stops it in good order and gives its folder back.
+    /// Stops it in good order.
     ///
     /// # Errors
     /// When it does not end.
-    pub fn stop(mut self) -> Result<tempfile::TempDir> {
+    pub fn stop(&mut self) -> Result<()> {
         self.call("stop", json!([]))?;
         self.child.wait(STOP_LIMIT)?;
-        Ok(self.folder)
+        Ok(())
+    }
+
+    /// Starts it again on the same folder and ports, after it was stopped, without waiting for an answer.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn restart_unready(&mut self) -> Result<()> {
+        self.child = launch(self.folder.path(), self.p2p, self.rpc_port, &self.options)?;
+        Ok(())
+    }
+
+    /// Gives its folder away; one that still runs is killed.
+    pub fn into_folder(self) -> tempfile::TempDir {
+        self.folder
     }
 
     /// Where other Bitcoin peers reach it.

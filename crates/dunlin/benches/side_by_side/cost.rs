@@ -1,12 +1,17 @@
 //! What a process has cost so far, as Linux counts it.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 /// The clock ticks of `/proc/PID/stat`: 100 a second on every Linux (`USER_HZ`).
 const TICKS_PER_SECOND: u64 = 100;
+const MIB: f64 = (1 << 20) as f64;
+
+/// Named numbers of one round.
+pub(crate) type Sample = Vec<(&'static str, f64)>;
 
 /// The cost of a piece of work.
 #[derive(Clone, Copy, Debug)]
@@ -17,9 +22,24 @@ pub(crate) struct Cost {
     pub(crate) cpu: Duration,
     /// The most memory that was resident at once, bytes.
     pub(crate) peak_memory: u64,
+    /// Bytes handed to the disk.
+    pub(crate) written: u64,
+}
+
+impl Cost {
+    /// The figures for a report.
+    pub(crate) fn sample(&self) -> Sample {
+        vec![
+            ("wall, s", self.wall.as_secs_f64()),
+            ("CPU, s", self.cpu.as_secs_f64()),
+            ("peak memory, MiB", self.peak_memory as f64 / MIB),
+            ("written, MiB", self.written as f64 / MIB),
+        ]
+    }
 }
 
 /// A piece of work under way in another process.
+#[derive(Clone, Copy)]
 pub(crate) struct Meter {
     pid: u32,
     start: Instant,
@@ -52,7 +72,29 @@ impl Meter {
             wall,
             cpu: cpu(self.pid)?.saturating_sub(self.cpu),
             peak_memory: peak_memory(self.pid)?,
+            written: written(self.pid)?,
         })
+    }
+
+    /// Runs `stop`, which ends the process, and returns the last cost that was seen before its end.
+    pub(crate) fn read_while(&self, stop: impl FnOnce() -> Result<()>) -> Result<Cost> {
+        let mut last = self.read()?;
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let watch = scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    if let Ok(cost) = self.read() {
+                        last = cost;
+                    }
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            });
+            let outcome = stop();
+            ended.store(true, Ordering::Relaxed);
+            let watched = watch.join();
+            outcome.and(watched.map_err(|_| anyhow::anyhow!("the watching thread panicked")))
+        })?;
+        Ok(last)
     }
 }
 
@@ -70,15 +112,17 @@ fn cpu(pid: u32) -> Result<Duration> {
 }
 
 fn peak_memory(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the process runs")?;
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM:"))
-        .context("status has a peak")?;
-    let kib: u64 = line
-        .split_whitespace()
-        .nth(1)
-        .context("the peak has a number")?
-        .parse()?;
-    Ok(kib << 10)
+    Ok(number(pid, "status", "VmHWM:")? << 10)
+}
+
+fn written(pid: u32) -> Result<u64> {
+    number(pid, "io", "write_bytes:")
+}
+
+/// The number that follows `name` in a file of `/proc/PID`.
+fn number(pid: u32, file: &str, name: &str) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/{file}")).context("the process runs")?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    Ok(number.with_context(|| format!("{file} has {name}"))?.parse()?)
 }

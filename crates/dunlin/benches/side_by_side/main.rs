@@ -1,62 +1,133 @@
 //! Dunlin and a real client on the same work, in turn, in one run: ratios, never times alone.
 //!
-//! `make bench` runs everything; `make bench ARGS=sync` or `ARGS=torrent` one part. Every figure is the median of
-//! [`ROUNDS`] rounds, in which both sides take turns so that a machine that slows down slows both.
+//! `make bench` runs everything; `make bench ARGS=sync` or `ARGS=torrent` one part, and
+//! `make bench ARGS="sync --rows full --rounds 1"` one row of the chain engine's. Every figure is the median of some
+//! rounds, in which both sides take turns so that a machine that slows down slows both.
 
+mod chain;
 mod cost;
-mod sync;
 mod torrent;
 
 use anyhow::Result;
+use clap::{Parser, ValueEnum};
 
-use cost::Cost;
-
-/// Rounds of each measurement.
-const ROUNDS: usize = 3;
+use cost::Sample;
 
 /// The program under test.
 const DUNLIN: &str = env!("CARGO_BIN_EXE_dunlin");
 
+/// Measure Dunlin against real peers on the same work in the same run
+#[derive(Parser)]
+struct Args {
+    /// Which parts to run [default: all]
+    parts: Vec<Part>,
+    /// Which rows of the sync part to run [default: all]
+    #[arg(long, value_delimiter = ',')]
+    rows: Vec<chain::Row>,
+    /// Rounds of each measurement [default: 3, those that take minutes 1]
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Run one side only
+    #[arg(long)]
+    only: Option<Side>,
+    /// What cargo adds
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Part {
+    Sync,
+    Torrent,
+}
+
+/// Who is measured.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Side {
+    Dunlin,
+    Other,
+}
+
+impl Side {
+    const BOTH: [Self; 2] = [Self::Dunlin, Self::Other];
+}
+
 fn main() -> Result<()> {
-    let chosen: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|word| word == name);
-    println!("median of {ROUNDS} rounds (least to most); ratio = dunlin / other, below 1 is better");
-    if wanted("sync") {
-        sync::run()?;
+    let args = Args::parse();
+    let wanted = |part| args.parts.is_empty() || args.parts.contains(&part);
+    println!("median (least to most) of the rounds; ratio = dunlin / other, below 1 is better");
+    if wanted(Part::Sync) {
+        chain::run(&args)?;
     }
-    if wanted("torrent") {
-        torrent::run()?;
+    if wanted(Part::Torrent) {
+        torrent::run(&args)?;
     }
     Ok(())
 }
 
-/// One number of a cost.
-type Figure = fn(&Cost) -> f64;
+/// Rounds in which both sides do a piece of work in turn.
+struct Rounds {
+    dunlin: Vec<Sample>,
+    other: Vec<Sample>,
+}
 
-/// Prints the figures of both sides and their ratios.
-fn report(work: &str, ours: &[Cost], other_name: &str, theirs: &[Cost]) {
-    println!("\n{work}");
-    println!("  {:<22} {:>24} {:>24} {:>7}", "", "dunlin", other_name, "ratio");
-    let figures: [(&str, Figure); 3] = [
-        ("wall, s", |cost| cost.wall.as_secs_f64()),
-        ("CPU, s", |cost| cost.cpu.as_secs_f64()),
-        ("peak memory, MiB", |cost| cost.peak_memory as f64 / f64::from(1 << 20)),
-    ];
-    for (name, figure) in figures {
-        let (ours, theirs) = (spread(ours, figure), spread(theirs, figure));
-        let show = |(least, median, most): (f64, f64, f64)| format!("{median:.2} ({least:.2} to {most:.2})");
-        println!(
-            "  {name:<22} {:>24} {:>24} {:>7.2}",
-            show(ours),
-            show(theirs),
-            ours.1 / theirs.1
-        );
+impl Rounds {
+    /// Runs `work` for each side that is wanted.
+    fn run(args: &Args, default_rounds: usize, mut work: impl FnMut(Side) -> Result<Sample>) -> Result<Self> {
+        let (mut dunlin, mut other) = (Vec::new(), Vec::new());
+        for _ in 0..args.rounds.unwrap_or(default_rounds) {
+            for side in Side::BOTH
+                .into_iter()
+                .filter(|&side| args.only.is_none_or(|only| only == side))
+            {
+                let samples = if side == Side::Dunlin { &mut dunlin } else { &mut other };
+                samples.push(work(side)?);
+            }
+        }
+        Ok(Self { dunlin, other })
+    }
+
+    /// Prints the figures of both sides and their ratios.
+    fn report(&self, work: &str, other_name: &str) {
+        println!("\n{work}");
+        println!("  {:<22} {:>26} {:>26} {:>7}", "", "dunlin", other_name, "ratio");
+        let names = self.dunlin.first().or(self.other.first()).into_iter().flatten();
+        for (index, &(name, _)) in names.enumerate() {
+            let (ours, theirs) = (Spread::of(&self.dunlin, index), Spread::of(&self.other, index));
+            let ratio = match (&ours, &theirs) {
+                (Some(ours), Some(theirs)) if theirs.median > 0.0 => format!("{:.2}", ours.median / theirs.median),
+                _ => String::new(),
+            };
+            let show = |spread: Option<Spread>| spread.map_or_else(String::new, |spread| spread.to_string());
+            println!("  {name:<22} {:>26} {:>26} {ratio:>7}", show(ours), show(theirs));
+        }
     }
 }
 
-/// Least, median, most.
-fn spread(costs: &[Cost], figure: impl Fn(&Cost) -> f64) -> (f64, f64, f64) {
-    let mut values: Vec<f64> = costs.iter().map(figure).collect();
-    values.sort_by(f64::total_cmp);
-    (values[0], values[values.len() / 2], values[values.len() - 1])
+struct Spread {
+    least: f64,
+    median: f64,
+    most: f64,
+}
+
+impl Spread {
+    /// Of one figure over the rounds; none without rounds.
+    fn of(samples: &[Sample], figure: usize) -> Option<Self> {
+        let mut values: Vec<f64> = samples.iter().map(|sample| sample[figure].1).collect();
+        values.sort_by(f64::total_cmp);
+        Some(Self {
+            least: *values.first()?,
+            median: values[values.len() / 2],
+            most: *values.last()?,
+        })
+    }
+}
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.least == self.most {
+            return write!(f, "{:.2}", self.median);
+        }
+        write!(f, "{:.2} ({:.2} to {:.2})", self.median, self.least, self.most)
+    }
 }

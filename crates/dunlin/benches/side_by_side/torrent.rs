@@ -15,32 +15,30 @@ use dunlin_testkit::wait_until;
 use serde_json::json;
 
 use crate::cost::{Cost, Meter};
-use crate::{DUNLIN, ROUNDS, report};
+use crate::{Args, DUNLIN, Rounds, Side};
 
 const SIZE: u64 = 1 << 30;
 const PIECE_LENGTH: u64 = 1 << 20;
+const ROUNDS: usize = 3;
 const LIMIT: Duration = Duration::from_secs(300);
 
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let content = folder.path().join("content.bin");
     write_file(&content, SIZE, 7)?;
     let torrent = Torrent::create(&content, PIECE_LENGTH, None)?;
     let file = folder.path().join("content.torrent");
     torrent.save(&file)?;
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
+    let rounds = Rounds::run(args, ROUNDS, |side| {
         let seed = Libtorrent::start()?;
         seed.seed(&file, folder.path())?;
-        ours.push(dunlin(&file, &torrent.hash_hex(), seed.address())?);
-        theirs.push(libtorrent(&file, &torrent.hash_hex(), seed.address())?);
-    }
-    report(
-        "leech of 1 GiB in 1 MiB pieces from one libtorrent seed",
-        &ours,
-        "libtorrent",
-        &theirs,
-    );
+        let cost = match side {
+            Side::Dunlin => dunlin(&file, &torrent.hash_hex(), seed.address())?,
+            Side::Other => libtorrent(&file, &torrent.hash_hex(), seed.address())?,
+        };
+        Ok(cost.sample())
+    })?;
+    rounds.report("leech of 1 GiB in 1 MiB pieces from one libtorrent seed", "libtorrent");
     Ok(())
 }
 

@@ -16,7 +16,6 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, ensure};
 use bitcoin::{Network, consensus};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 pub use grow::{Shape, Totals};
 
@@ -197,7 +196,7 @@ fn check(folder: &Path, height: u64, tip: &str) -> Result<u64> {
             .iter()
             .map(|file| format!("-loadblock={}", file.display())),
     );
-    let node = Bitcoind::start_in(
+    let mut node = Bitcoind::start_in(
         data,
         Options {
             extra,
@@ -213,8 +212,8 @@ fn check(folder: &Path, height: u64, tip: &str) -> Result<u64> {
     ensure!(node.best_hash()? == tip, "bitcoind follows another chain");
     let coins = node.call("gettxoutsetinfo", json!(["none"]))?;
     let coins = coins["txouts"].as_u64().context("bitcoind counts its coins")?;
-    let data: TempDir = node.stop()?;
-    let data = data.keep();
+    node.stop()?;
+    let data = node.into_folder().keep();
     fs::rename(&data, folder.join("core")).with_context(|| format!("cannot move {}", data.display()))?;
     Ok(coins)
 }

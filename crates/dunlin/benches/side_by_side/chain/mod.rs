@@ -1,0 +1,161 @@
+//! A fresh node fetches the bench chain from a bitcoind over loopback: Dunlin against bitcoind, both with two cores'
+//! worth of script threads and the same size of coins cache. The serving bitcoind is the same for both; its processor
+//! time is not counted, but it has its share of the machine in either's wall time.
+
+mod floors;
+mod latency;
+mod node;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use dunlin_testkit::bench_chain::BenchChain;
+use dunlin_testkit::core::Bitcoind;
+
+use crate::cost::Sample;
+use crate::{Args, Rounds, Side};
+use floors::Floors;
+use node::{Node, Setup};
+
+/// A cache that holds all coins, MiB.
+const AMPLE_CACHE: u64 = 1000;
+/// A ninth of what bitcoind's cache needs for the bench chain's coins, MiB.
+const TIGHT_CACHE: u64 = 36;
+/// The longest that one sync may take.
+const LIMIT: Duration = Duration::from_secs(15 * 60);
+/// Restarts of each side: they take a moment only.
+const RESTARTS: usize = 5;
+
+/// A measurement.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(crate) enum Row {
+    /// Sync with the scripts below the tip assumed valid
+    AssumeValid,
+    /// Sync with every script checked
+    Full,
+    /// Assume-valid sync with a cache for a ninth of the coins
+    AssumeValidTight,
+    /// Full sync with a cache for a ninth of the coins
+    FullTight,
+    /// Restart with the whole chain, until RPC answers
+    Restart,
+    /// RPC latency while blocks are connected
+    Rpc,
+}
+
+/// What every row works with.
+struct Bench<'a> {
+    args: &'a Args,
+    chain: BenchChain,
+    seed: Bitcoind,
+    floors: Floors,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let chain = BenchChain::ready()?;
+    let seed = chain.serve()?;
+    let floors = Floors::measure(&chain)?;
+    println!(
+        "\nbench chain: {} blocks, {} transactions, {} inputs, {} coins unspent",
+        chain.height, chain.totals.transactions, chain.totals.inputs, chain.coins
+    );
+    println!("floors: {floors}");
+    let bench = Bench {
+        args,
+        chain,
+        seed,
+        floors,
+    };
+    for &row in Row::value_variants() {
+        if !args.rows.is_empty() && !args.rows.contains(&row) {
+            continue;
+        }
+        let outcome = match row {
+            Row::AssumeValid => bench.sync("assume-valid sync", 3, true, AMPLE_CACHE),
+            Row::Full => bench.sync("full sync, every script", 1, false, AMPLE_CACHE),
+            Row::AssumeValidTight => bench.sync("assume-valid sync", 1, true, TIGHT_CACHE),
+            Row::FullTight => bench.sync("full sync, every script", 1, false, TIGHT_CACHE),
+            Row::Restart => bench.restart(),
+            Row::Rpc => bench.rpc(),
+        };
+        if let Err(error) = outcome {
+            println!("\n{row:?} failed: {error:#}");
+        }
+    }
+    Ok(())
+}
+
+impl Bench<'_> {
+    fn setup(&self, assume_valid: bool, cache: u64) -> Setup {
+        Setup {
+            peer: self.seed.p2p(),
+            assume_valid: assume_valid.then(|| self.chain.tip.clone()),
+            cache,
+        }
+    }
+
+    /// From the start of the program until it is at the tip. Bytes are counted until it has stopped in good order.
+    fn sync(&self, what: &str, rounds: usize, assume_valid: bool, cache: u64) -> Result<()> {
+        let setup = self.setup(assume_valid, cache);
+        let rounds = Rounds::run(self.args, rounds, |side| {
+            let (mut node, meter) = Node::start(side, &setup)?;
+            node.wait_synced(self.chain.height, LIMIT)?;
+            let synced = meter.read()?;
+            let stopped = meter.read_while(|| node.stop())?;
+            let mut sample = synced.sample();
+            sample.pop();
+            sample.extend(stopped.sample().into_iter().skip(3));
+            sample.push(("then stop, s", (stopped.wall - synced.wall).as_secs_f64()));
+            if !assume_valid {
+                sample.push((
+                    "CPU / floor",
+                    synced.cpu.as_secs_f64() / self.floors.full_sync().as_secs_f64(),
+                ));
+            }
+            Ok(sample)
+        })?;
+        rounds.report(&format!("{what}, cache {cache} MiB"), "bitcoind");
+        Ok(())
+    }
+
+    /// From the start of the program on the whole chain until its RPC tells the height.
+    fn restart(&self) -> Result<()> {
+        let setup = self.setup(true, AMPLE_CACHE);
+        let start = |side| -> Result<Node> {
+            let (mut node, _) = Node::start(side, &setup)?;
+            node.wait_synced(self.chain.height, LIMIT)?;
+            node.stop()?;
+            Ok(node)
+        };
+        let wanted = |side: &Side| self.args.only.is_none_or(|only| only == *side);
+        let sides = Side::BOTH.into_iter().filter(wanted);
+        let mut nodes = sides.map(|side| Ok((side, start(side)?))).collect::<Result<Vec<_>>>()?;
+        let rounds = Rounds::run(self.args, RESTARTS, |side| {
+            let node = nodes.iter_mut().find(|(of, _)| *of == side);
+            let (_, node) = node.ok_or_else(|| anyhow::anyhow!("that side was not started"))?;
+            let cost = node.restart(self.chain.height, LIMIT)?;
+            node.stop()?;
+            let mut sample = cost.sample();
+            sample.pop();
+            Ok(sample)
+        })?;
+        rounds.report("restart until RPC answers", "bitcoind");
+        Ok(())
+    }
+
+    /// How long queries take while blocks are connected at full speed.
+    fn rpc(&self) -> Result<()> {
+        let setup = self.setup(true, AMPLE_CACHE);
+        let queries = latency::Queries::about(&self.seed)?;
+        let rounds = Rounds::run(self.args, 1, |side| -> Result<Sample> {
+            let (mut node, _) = Node::start(side, &setup)?;
+            queries.measure(&mut node, self.chain.height, LIMIT)
+        })?;
+        rounds.report(
+            &format!("{} queries a second during assume-valid sync", latency::RATE),
+            "bitcoind",
+        );
+        Ok(())
+    }
+}

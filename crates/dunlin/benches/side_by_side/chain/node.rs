@@ -1,0 +1,108 @@
+//! Either side's node, with the settings that make the two comparable.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use dunlin_testkit::core::{Bitcoind, Options};
+use dunlin_testkit::dunlin::Dunlin;
+use dunlin_testkit::{Rpc, wait_until};
+use serde_json::json;
+
+use crate::cost::{Cost, Meter};
+use crate::{DUNLIN, Side};
+
+/// How a node is started.
+pub(super) struct Setup {
+    /// The only peer.
+    pub(super) peer: SocketAddr,
+    /// The block below which scripts are not checked.
+    pub(super) assume_valid: Option<String>,
+    /// Size of the coins cache, MiB.
+    pub(super) cache: u64,
+}
+
+/// A node under measurement.
+pub(super) enum Node {
+    Dunlin(Dunlin),
+    Core(Bitcoind),
+}
+
+impl Node {
+    /// Starts one on an empty folder; the meter counts from before its birth.
+    pub(super) fn start(side: Side, setup: &Setup) -> Result<(Self, Meter)> {
+        let start = Instant::now();
+        let node = match side {
+            Side::Dunlin => {
+                let (peer, cache) = (setup.peer.to_string(), setup.cache.to_string());
+                let assume_valid = setup.assume_valid.as_deref().unwrap_or("none");
+                let args = ["--connect", &peer, "--db-cache", &cache, "--assume-valid", assume_valid];
+                Self::Dunlin(Dunlin::start(DUNLIN, &[&args[..], &["--disable", "torrent"]].concat())?)
+            }
+            Side::Other => Self::Core(Bitcoind::start(Options {
+                connect: vec![setup.peer],
+                extra: vec![
+                    format!("-dbcache={}", setup.cache),
+                    format!("-assumevalid={}", setup.assume_valid.as_deref().unwrap_or("0")),
+                    "-par=2".to_owned(),
+                    "-debug=0".to_owned(),
+                    // Core lets coins use the mempool's memory while that is empty; the cache shall mean the same.
+                    "-maxmempool=5".to_owned(),
+                ],
+                ..Options::default()
+            })?),
+        };
+        let meter = Meter::from_birth(node.pid(), start);
+        Ok((node, meter))
+    }
+
+    fn pid(&self) -> u32 {
+        match self {
+            Self::Dunlin(dunlin) => dunlin.pid(),
+            Self::Core(core) => core.pid(),
+        }
+    }
+
+    pub(super) fn rpc(&self) -> &Rpc {
+        match self {
+            Self::Dunlin(dunlin) => dunlin.rpc(),
+            Self::Core(core) => core.rpc(),
+        }
+    }
+
+    fn height(&self) -> Option<u64> {
+        self.rpc().call("getblockcount", json!([])).ok()?.as_u64()
+    }
+
+    pub(super) fn wait_synced(&mut self, height: u64, limit: Duration) -> Result<()> {
+        let waited = wait_until("the chain is synced", limit, || self.height() == Some(height));
+        waited.map_err(|error| match self.height() {
+            Some(at) => error.context(format!("at height {at} of {height}")),
+            None => error.context("it does not answer"),
+        })
+    }
+
+    pub(super) fn stop(&mut self) -> Result<()> {
+        match self {
+            Self::Dunlin(dunlin) => dunlin.stop(),
+            Self::Core(core) => core.stop(),
+        }
+    }
+
+    /// Starts a stopped node again; the cost until it tells `height`.
+    pub(super) fn restart(&mut self, height: u64, limit: Duration) -> Result<Cost> {
+        let start = Instant::now();
+        match self {
+            Self::Dunlin(dunlin) => dunlin.restart_unready()?,
+            Self::Core(core) => core.restart_unready()?,
+        }
+        let meter = Meter::from_birth(self.pid(), start);
+        while self.height() != Some(height) {
+            if start.elapsed() > limit {
+                bail!("no answer after {} s", limit.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        meter.read()
+    }
+}
