@@ -31,7 +31,7 @@ test: peers ## Install what is missing and run every test, those against real pe
 	$(CARGO) test --release --locked --workspace
 
 bench: peers ## Measure Dunlin against real peers on the same work in the same run
-	$(CARGO) bench --locked -p dunlin --bench side_by_side -- $(ARGS)
+	$(CARGO) bench --profile release --locked -p dunlin --bench side_by_side -- $(ARGS)
 
 lint: fmt clippy doc deny ## Every check that needs no running program
 
