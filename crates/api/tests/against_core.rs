@@ -11,7 +11,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::script::Builder;
 use bitcoin::{Amount, OutPoint, PublicKey, ScriptBuf, TxOut, WitnessProgram, WitnessVersion, opcodes};
 use dunlin_api::rpc::{Params, Request, RpcError, Shared, call};
-use dunlin_chain::Network;
+use dunlin_chain::{ChainConfig, Network, Prune};
 use dunlin_testkit::coins::{BlockPlan, Holder, coinbase_coin};
 use dunlin_testkit::core::{Bitcoind, Options};
 use lab::{Lab, Shelf, node};
@@ -25,8 +25,12 @@ struct Pair {
 
 impl Pair {
     fn start() -> Self {
-        let core = Bitcoind::start(Options::default()).unwrap();
-        let node = node(&Lab::new(Network::Regtest), &Arc::new(Shelf::default()));
+        Self::start_with(Options::default(), ChainConfig::default())
+    }
+
+    fn start_with(options: Options, config: ChainConfig) -> Self {
+        let core = Bitcoind::start(options).unwrap();
+        let node = node(&Lab::with(Network::Regtest, config), &Arc::new(Shelf::default()));
         Self {
             core,
             ours: Shared::new(node),
@@ -490,4 +494,68 @@ async fn the_operator_moves_the_tip_alike() {
             pair.same(method, params).await;
         }
     }
+}
+
+#[tokio::test]
+async fn pruned_nodes_answer_alike() {
+    let by_hand = Options {
+        extra: vec!["-prune=1".into(), "-fastprune=1".into()],
+        ..Options::default()
+    };
+    let config = ChainConfig {
+        prune: Prune::Manual,
+        block_file_bytes: 64 << 10,
+        ..ChainConfig::default()
+    };
+    let pair = Pair::start_with(by_hand, config);
+    let info = ["size_on_disk", "warnings", "verificationprogress"];
+    pair.same_but("getblockchaininfo", json!([]), &info).await;
+    pair.same("pruneblockchain", json!([10])).await;
+    pair.core.generate(1000, &Holder::new(1).address()).unwrap();
+    pair.follow().await;
+    for bad in [
+        json!([-1]),
+        json!([1001]),
+        json!([2_000_000_000]),
+        json!(["1"]),
+        json!([]),
+    ] {
+        if bad == json!([]) {
+            assert_eq!(pair.ours("pruneblockchain", &bad).await.unwrap_err().code, -1);
+        } else {
+            pair.same("pruneblockchain", bad).await;
+        }
+    }
+    pair.same("pruneblockchain", json!([0])).await;
+    let pruned = |answer: Value| answer.as_i64().unwrap();
+    let core = pruned(pair.core.call("pruneblockchain", json!([1000])).unwrap());
+    let ours = pruned(pair.ours("pruneblockchain", &json!([1000])).await.unwrap());
+    // Where one file ends and the next begins differs a little.
+    assert!(core > 400 && ours > 400 && core <= 712 && ours <= 712, "{core} {ours}");
+    pair.same_but("getblockchaininfo", json!([]), &[&info[..], &["pruneheight"]].concat())
+        .await;
+    let height = pair.ours("getblockchaininfo", &json!([])).await.unwrap()["pruneheight"].as_i64();
+    assert_eq!(height, Some(ours + 1));
+    for height in [1, 400, 713, 1000] {
+        let hash = pair.core.hash_at(height).unwrap();
+        for verbosity in 0..4 {
+            pair.same("getblock", json!([hash, verbosity])).await;
+        }
+        pair.same("getblockheader", json!([hash])).await;
+        let coinbase = "11".repeat(32);
+        pair.same("getrawtransaction", json!([coinbase, 1, hash])).await;
+    }
+    let whole = Pair::start();
+    whole.same("pruneblockchain", json!([10])).await;
+
+    let by_size = Options {
+        extra: vec!["-prune=550".into()],
+        ..Options::default()
+    };
+    let config = ChainConfig {
+        prune: Prune::Target(550 << 20),
+        ..ChainConfig::default()
+    };
+    let pair = Pair::start_with(by_size, config);
+    pair.same_but("getblockchaininfo", json!([]), &info).await;
 }

@@ -31,6 +31,8 @@ enum Step {
     Lost,
     /// A block that has to be taken off is damaged on disk and must be fetched first.
     Stuck,
+    /// What would have to be taken off was pruned.
+    TooDeep,
 }
 
 pub(crate) fn candidate(tree: &Tree, id: NodeId) -> Candidate {
@@ -74,7 +76,7 @@ impl Chain {
                 }
             }
             let (height, stored) = (tree.node(id).height, tree.node(id).block.is_some());
-            if tree.is_active(id) && !stored && !history.contains(&height) {
+            if tree.is_active(id) && !stored && !tree.node(id).pruned && !history.contains(&height) {
                 tree.lose_block(id);
             }
         }
@@ -132,12 +134,21 @@ impl Chain {
     /// A block's bytes are damaged: it counts as missing, and what is built on it waits again. Blocks of the validated
     /// chain stay in it; they are only served again once they have come again.
     pub(crate) fn lose(&mut self, id: NodeId) {
+        {
+            let tree = self.shared.tree();
+            let node = tree.node(id);
+            if node.block.is_none() {
+                return;
+            }
+            tracing::warn!(block = %node.hash, height = node.height, "a stored block is damaged and will be fetched again");
+        }
+        self.forget(id);
+    }
+
+    /// A block is not stored any more: what is built on it waits again.
+    pub(crate) fn forget(&mut self, id: NodeId) {
         let shared = Arc::clone(&self.shared);
         let mut tree = shared.tree_mut();
-        if tree.node(id).block.is_none() {
-            return;
-        }
-        tracing::warn!(block = %tree.node(id).hash, height = tree.node(id).height, "a stored block is damaged and will be fetched again");
         self.recent.remove(id);
         tree.lose_block(id);
         self.dirty.insert(id);
@@ -225,13 +236,16 @@ impl Chain {
                 return Ok(());
             }
             match self.step(target, &mut outcome.changes, &mut bytes)? {
-                Step::Moved => self.flush_when_full()?,
+                Step::Moved => {
+                    self.flush_when_full()?;
+                    self.prune_when_due()?;
+                }
                 Step::Invalid(hash, reject) => {
                     tracing::warn!(block = %hash, %reject, "a stored block is invalid");
                     outcome.rejected.push((hash, reject));
                 }
-                // The way to this candidate is broken; it comes back when the block has come again.
-                Step::Lost => self.candidates.retain(|(_, _, id)| *id != target),
+                // The way to this candidate is broken; it comes back when the block has come again, or another.
+                Step::Lost | Step::TooDeep => self.candidates.retain(|(_, _, id)| *id != target),
                 Step::Stuck => return Ok(()),
             }
         }
@@ -252,6 +266,15 @@ impl Chain {
                 "a branch with more work leaves the chain below the snapshot: its validation must end first"
             );
             return Ok(Step::Stuck);
+        }
+        if let Some(pruned) = self.pruned_above(fork) {
+            let text = format!(
+                "a chain with more work leaves ours below block {pruned}, which was pruned; \
+                 --reindex fetches the whole chain again"
+            );
+            tracing::error!("{text}");
+            shared.warn(text);
+            return Ok(Step::TooDeep);
         }
         let coins = shared.coins();
         let mut overlay = Overlay::new(&coins);

@@ -20,7 +20,8 @@ use bitcoin::{BlockHash, Work};
 use dunlin_store::{Batch, Space, StoreError};
 
 use crate::coins::Coins;
-use crate::files::{Kind, Reader, Writer};
+use crate::files::{self, Kind, Reader, Writer};
+use crate::prune::{self, Prune};
 use crate::recent::Recent;
 use crate::snapshot::{AssumeUtxo, Background, Unproven};
 use crate::tree::{NodeId, Tree};
@@ -51,6 +52,10 @@ pub struct ChainConfig {
     pub script_threads: usize,
     /// Which scripts need no check.
     pub assume_valid: AssumeValid,
+    /// Whether old blocks are deleted.
+    pub prune: Prune,
+    /// A block file takes no further block once it would pass this many bytes.
+    pub block_file_bytes: u64,
     /// Coins are written at least this often, in seconds of the clock that calls bring along.
     pub flush_interval: u64,
     /// Snapshots to believe beside those that the network's parameters name.
@@ -63,6 +68,8 @@ impl Default for ChainConfig {
             cache_bytes: 450 << 20,
             script_threads: std::thread::available_parallelism().map_or(1, usize::from).min(16),
             assume_valid: AssumeValid::Pinned,
+            prune: Prune::Off,
+            block_file_bytes: files::MAX_FILE_BYTES,
             flush_interval: 60 * 60,
             assume_utxo: Vec::new(),
         }
@@ -109,7 +116,7 @@ impl Chain {
     /// # Errors
     /// [`OpenError`] when the store is another network's or another version's, or the disk fails.
     pub fn open(mut params: Params, store: ChainStore, config: ChainConfig) -> Result<Self, OpenError> {
-        let mut writer = Writer::new(Arc::clone(&store.files), params.magic);
+        let mut writer = Writer::new(Arc::clone(&store.files), params.magic, config.block_file_bytes);
         let reader = Reader::new(Arc::clone(&store.files), params.magic);
         let mut tree = Tree::new(&params.genesis.header);
         match store.table.get(index::META, index::LAYOUT_KEY)? {
@@ -127,6 +134,10 @@ impl Chain {
                 }
             }
         }
+        if config.prune == Prune::Off && tree.ids().any(|id| tree.node(id).pruned) {
+            return Err(OpenError::Pruned);
+        }
+        prune::finish(&mut writer, &*store.table)?;
         let tip = index::tip(&*store.table)?.ok_or_else(|| StoreError::corrupt("the record of the coins' tip"))?;
         let tip = tree
             .find(&tip)
@@ -142,7 +153,14 @@ impl Chain {
             AssumeValid::Block(hash) => Some(hash),
         };
         let mut chain = Self {
-            shared: Arc::new(Shared::new(params, tree, coins, reader, Arc::clone(&store.table))),
+            shared: Arc::new(Shared::new(
+                params,
+                tree,
+                coins,
+                reader,
+                Arc::clone(&store.table),
+                config.prune,
+            )),
             config,
             assume_valid,
             writer,
@@ -513,7 +531,7 @@ impl Chain {
         Ok(())
     }
 
-    fn put_dirty(&self, batch: &mut Batch) {
+    pub(crate) fn put_dirty(&self, batch: &mut Batch) {
         let tree = self.shared.tree();
         for id in &self.dirty {
             let node = tree.node(*id);

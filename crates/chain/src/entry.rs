@@ -33,6 +33,8 @@ pub struct Entry {
     pub tx_count: Option<u32>,
     /// Whether the block can be read from the disk.
     pub have_data: bool,
+    /// Whether it was here and was deleted to save space.
+    pub pruned: bool,
     /// How far it has come.
     pub status: Status,
 }

@@ -15,7 +15,10 @@ use dunlin_store::{Files, StoreError};
 const FRAME: u64 = 8;
 
 /// A block file takes no further block once it would pass this many bytes; Core's limit.
-const MAX_FILE_BYTES: u64 = 128 << 20;
+pub(crate) const MAX_FILE_BYTES: u64 = 128 << 20;
+
+/// After this many bytes of blocks it is time to look whether old ones have to go.
+const CHUNK: u64 = 16 << 20;
 
 /// Which kind of file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,18 +96,61 @@ pub(crate) struct Writer {
     block_file: u32,
     ends: BTreeMap<(u32, bool), u64>,
     unsynced: BTreeSet<String>,
+    /// Bytes of blocks since [`Writer::take_growth`] last said yes.
+    growth: u64,
 }
 
 impl Writer {
-    pub(crate) fn new(files: Arc<dyn Files>, magic: [u8; 4]) -> Self {
+    pub(crate) fn new(files: Arc<dyn Files>, magic: [u8; 4], max_file_bytes: u64) -> Self {
         Self {
             files,
             magic,
-            max_file_bytes: MAX_FILE_BYTES,
+            max_file_bytes,
             block_file: 0,
             ends: BTreeMap::new(),
             unsynced: BTreeSet::new(),
+            growth: u64::MAX,
         }
+    }
+
+    /// The number of the block file that is being written.
+    pub(crate) fn current(&self) -> u32 {
+        self.block_file
+    }
+
+    /// How far files may grow before somebody looks whether old ones have to go, in bytes.
+    pub(crate) fn chunk(&self) -> u64 {
+        CHUNK.min(self.max_file_bytes)
+    }
+
+    /// Whether that much was written since this last said yes; it does at first.
+    pub(crate) fn take_growth(&mut self) -> bool {
+        let grown = self.growth >= self.chunk();
+        if grown {
+            self.growth = 0;
+        }
+        grown
+    }
+
+    /// Bytes of all files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.ends.values().sum()
+    }
+
+    /// Bytes of the block file of this number and its undo file.
+    pub(crate) fn bytes_of(&self, file: u32) -> u64 {
+        self.ends.range((file, false)..=(file, true)).map(|(_, end)| end).sum()
+    }
+
+    /// Deletes the block file of this number and its undo file.
+    pub(crate) fn delete(&mut self, file: u32) -> Result<(), StoreError> {
+        for kind in [Kind::Block, Kind::Undo] {
+            let name = kind.name(file);
+            self.files.remove(&name)?;
+            self.unsynced.remove(&name);
+            self.ends.remove(&(file, kind == Kind::Undo));
+        }
+        Ok(())
     }
 
     /// Learns of a record that the index knows: nothing is written over it. What lies behind the last known record
@@ -125,6 +171,7 @@ impl Writer {
             self.sync()?;
             self.block_file += 1;
         }
+        self.growth = self.growth.saturating_add(FRAME + data.len() as u64);
         self.append(Kind::Block, self.block_file, data)
     }
 
@@ -172,8 +219,7 @@ mod tests {
     #[test]
     fn records_come_back_and_files_are_changed_when_full() {
         let files: Arc<dyn Files> = Arc::new(MemFiles::default());
-        let mut writer = Writer::new(Arc::clone(&files), *b"magi");
-        writer.max_file_bytes = 100;
+        let mut writer = Writer::new(Arc::clone(&files), *b"magi", 100);
         let reader = Reader::new(Arc::clone(&files), *b"magi");
         let blocks: Vec<Location> = (0..5u8).map(|n| writer.append_block(&[n; 40]).unwrap()).collect();
         assert_eq!(blocks.iter().map(|at| at.file).collect::<Vec<_>>(), [0, 0, 1, 1, 2]);
@@ -189,7 +235,7 @@ mod tests {
         );
         assert_eq!(files.read_at("blk00000.dat", 0, 8).unwrap(), *b"magi\x28\0\0\0");
 
-        let mut again = Writer::new(files, *b"magi");
+        let mut again = Writer::new(files, *b"magi", 100);
         for at in &blocks {
             again.occupy(Kind::Block, at);
         }
@@ -200,7 +246,7 @@ mod tests {
     fn a_flipped_bit_is_found_wherever_it_is() {
         let disk = CrashDisk::new(1, None);
         let files: Arc<dyn Files> = Arc::new(disk.files());
-        let mut writer = Writer::new(Arc::clone(&files), *b"magi");
+        let mut writer = Writer::new(Arc::clone(&files), *b"magi", MAX_FILE_BYTES);
         let at = writer.append_block(b"some block").unwrap();
         let reader = Reader::new(files, *b"magi");
         for byte in 0..18 {

@@ -5,7 +5,7 @@
 //! | bytes | of the value |
 //! |---|---|
 //! | 80 | the header |
-//! | 1 | flags: 1 valid, 2 invalid, 4 block stored, 8 undo stored, 16 number of transactions known |
+//! | 1 | flags: 1 valid, 2 invalid, 4 block stored, 8 undo stored, 16 number of transactions known, 32 pruned |
 //! | LEB128 | sequence of arrival |
 //! | LEB128 | number of transactions, with flag 16 |
 //! | LEB128 x 3, 8 | file, offset, length, checksum of the block, with flag 4; then of the undo record, with flag 8 |
@@ -50,6 +50,7 @@ const INVALID: u8 = 2;
 const BLOCK: u8 = 4;
 const UNDO: u8 = 8;
 const TX_COUNT: u8 = 16;
+const PRUNED: u8 = 32;
 
 /// A node's key.
 pub(crate) fn key(node: &Node) -> [u8; 36] {
@@ -69,6 +70,7 @@ pub(crate) fn encode(node: &Node) -> Vec<u8> {
         (BLOCK, node.block.is_some()),
         (UNDO, node.undo.is_some()),
         (TX_COUNT, node.tx_count.is_some()),
+        (PRUNED, node.pruned),
     ] {
         if set {
             flags |= flag;
@@ -140,6 +142,7 @@ fn restore(tree: &mut Tree, key: &[u8], value: &[u8]) -> Option<NodeId> {
     node.block = block;
     node.undo = undo;
     node.valid = flags & VALID != 0;
+    node.pruned = flags & PRUNED != 0;
     if flags & INVALID != 0 {
         tree.mark_invalid(id);
     }
@@ -221,6 +224,7 @@ mod tests {
             checksum: 0,
         });
         node.valid = true;
+        node.pruned = true;
         node.tx_count = Some(1000);
         node.sequence = 500;
         tree.mark_invalid(4);

@@ -25,6 +25,9 @@ pub enum OperateError {
         "block {0} cannot be taken off the chain: it or a block above it was pruned; --reindex fetches everything again"
     )]
     Pruned(BlockHash),
+    /// The chain is run without pruning.
+    #[error("Cannot prune blocks because node is not in prune mode.")]
+    NotPruning,
     /// The disk's fault.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -105,20 +108,24 @@ impl Chain {
 
     /// Whether everything is there that takes the tip back below a block.
     fn check_reversible(&self, id: NodeId) -> Result<(), OperateError> {
-        let tree = self.shared.tree();
-        if !tree.is_active(id) {
-            return Ok(());
-        }
-        let mut at = tree.tip();
-        loop {
-            if tree.node(at).block.is_none() || tree.node(at).undo.is_none() {
-                return Err(OperateError::Pruned(tree.node(at).hash));
-            }
-            match tree.parent(at) {
-                Some(parent) if at != id => at = parent,
+        let fork = {
+            let tree = self.shared.tree();
+            match tree.parent(id) {
+                Some(parent) if tree.is_active(id) => parent,
                 _ => return Ok(()),
             }
+        };
+        match self.pruned_above(fork) {
+            Some(pruned) => Err(OperateError::Pruned(pruned)),
+            None => Ok(()),
         }
+    }
+
+    /// The highest block of the validated chain above `fork` that was pruned.
+    pub(crate) fn pruned_above(&self, fork: NodeId) -> Option<BlockHash> {
+        let tree = self.shared.tree();
+        let mut above = std::iter::successors(Some(tree.tip()), |at| tree.parent(*at)).take_while(|at| *at != fork);
+        above.find(|at| tree.node(*at).pruned).map(|at| tree.node(at).hash)
     }
 
     /// Takes one block off a tip that counts as invalid; `false` when a block has to be fetched again first.

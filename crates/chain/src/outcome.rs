@@ -106,6 +106,9 @@ pub enum OpenError {
         /// Ours.
         known: u32,
     },
+    /// Blocks were pruned, and the chain is to be run without pruning.
+    #[error("blocks were pruned: run with --prune, or fetch the whole chain again with --reindex")]
+    Pruned,
     /// The disk's fault.
     #[error(transparent)]
     Store(#[from] StoreError),

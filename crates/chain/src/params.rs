@@ -126,6 +126,8 @@ pub struct Params {
     pub script_flag_exceptions: Vec<(BlockHash, script::Flags)>,
     /// The script that a signet block's solution must satisfy (BIP 325).
     pub signet_challenge: Option<ScriptBuf>,
+    /// Blocks are pruned only above this height.
+    pub prune_after_height: u32,
     /// A chain of headers with less work than this is not the real one.
     pub minimum_chain_work: Work,
     /// Scripts of this block and its ancestors were checked by many people before this version was released.
@@ -142,7 +144,7 @@ impl Params {
     pub fn new(network: Network) -> Self {
         match network {
             Network::Mainnet => Self {
-                subsidy_halving_interval: 210_000,
+                prune_after_height: 100_000,
                 bip34_height: 227_931,
                 bip34_hash: Some(hash("000000000000024b89b42a942fe0d9fea3bb44ab7bd1b19115dd6a759c0808b8")),
                 bip65_height: 388_381,
@@ -292,6 +294,7 @@ impl Params {
             segwit_height: 1,
             script_flag_exceptions: Vec::new(),
             signet_challenge: None,
+            prune_after_height: 1000,
             minimum_chain_work: work("0000000000000000000000000000000000000000000000000000000000000000"),
             assume_valid: None,
             assume_utxo: Vec::new(),

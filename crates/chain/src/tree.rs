@@ -37,6 +37,8 @@ pub(crate) struct Node {
     pub(crate) sequence: u64,
     pub(crate) valid: bool,
     pub(crate) invalid: bool,
+    /// The block was stored and its file was deleted to save space.
+    pub(crate) pruned: bool,
 }
 
 #[derive(Debug)]
@@ -75,6 +77,7 @@ impl Tree {
             sequence: 1,
             valid: true,
             invalid: false,
+            pruned: false,
         });
         tree.by_hash.insert(hash, 0);
         tree
@@ -129,6 +132,7 @@ impl Tree {
             sequence: 0,
             valid: false,
             invalid,
+            pruned: false,
         });
         self.nodes[id as usize].median_time_past = rules::median_time_past(&Branch { tree: self, last: id });
         self.by_hash.insert(hash, id);
@@ -247,6 +251,15 @@ impl Tree {
         let node = self.node_mut(id);
         node.block = Some(at);
         node.tx_count = Some(tx_count);
+        node.pruned = false;
+        self.lost.remove(&id);
+    }
+
+    /// Notes that a block was deleted to save space.
+    pub(crate) fn prune_block(&mut self, id: NodeId) {
+        let node = self.node_mut(id);
+        node.block = None;
+        node.pruned = true;
         self.lost.remove(&id);
     }
 
@@ -331,6 +344,7 @@ impl Tree {
             median_time_past: node.median_time_past,
             tx_count: node.tx_count,
             have_data: node.block.is_some(),
+            pruned: node.pruned,
             status: if node.invalid {
                 Status::Invalid
             } else if node.valid {

@@ -5,7 +5,7 @@
 //! it; [`View::coins`] gives several coins of one and the same state.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -16,6 +16,7 @@ use dunlin_store::{StoreError, Table};
 
 use crate::coins::{Change, Coins};
 use crate::files::{Kind, Reader};
+use crate::prune::Prune;
 use crate::snapshot::Unproven;
 use crate::tree::{NodeId, Tree};
 use crate::undo::BlockUndo;
@@ -44,10 +45,22 @@ pub(crate) struct Shared {
     caught_up: AtomicBool,
     /// Held while a state is published.
     gate: Mutex<()>,
+    prune: Prune,
+    /// Who still needs blocks, and from which height on.
+    holds: Mutex<BTreeMap<&'static str, u32>>,
+    /// What the operator has to know.
+    warning: Mutex<Option<String>>,
 }
 
 impl Shared {
-    pub(crate) fn new(params: Params, tree: Tree, coins: Coins, reader: Reader, table: Arc<dyn Table>) -> Self {
+    pub(crate) fn new(
+        params: Params,
+        tree: Tree,
+        coins: Coins,
+        reader: Reader,
+        table: Arc<dyn Table>,
+        prune: Prune,
+    ) -> Self {
         Self {
             params,
             tree: RwLock::new(tree),
@@ -59,7 +72,21 @@ impl Shared {
             generation: AtomicU64::new(0),
             caught_up: AtomicBool::new(false),
             gate: Mutex::new(()),
+            prune,
+            holds: Mutex::default(),
+            warning: Mutex::default(),
         }
+    }
+
+    /// The lowest height of a block that somebody still needs.
+    pub(crate) fn lowest_held(&self) -> Option<u32> {
+        let holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        holds.values().min().copied()
+    }
+
+    /// Notes what the operator has to know.
+    pub(crate) fn warn(&self, text: String) {
+        *self.warning.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
     }
 
     pub(crate) fn tree(&self) -> RwLockReadGuard<'_, Tree> {
@@ -204,6 +231,48 @@ impl View {
         Some(tree.entry(tree.fork_point(id)))
     }
 
+    /// Keeps blocks from a height on from being pruned, for `who` needs them; `None` lets them go. Each name has one
+    /// height, the last that was given. What was pruned before stays pruned.
+    pub fn hold_blocks(&self, who: &'static str, from: Option<u32>) {
+        let mut holds = self.shared.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        match from {
+            Some(height) => holds.insert(who, height),
+            None => holds.remove(who),
+        };
+    }
+
+    /// Whether old blocks are deleted.
+    pub fn prune(&self) -> Prune {
+        self.shared.prune
+    }
+
+    /// The height of the last block of the validated chain below which a block or its undo record is missing, that one
+    /// included; `None` when nothing is missing but the genesis block.
+    pub fn prune_height(&self) -> Option<u32> {
+        let tree = self.shared.tree();
+        let whole = |id: &NodeId| tree.node(*id).block.is_some() && tree.node(*id).undo.is_some();
+        let back = std::iter::successors(Some(tree.tip()), |id| tree.parent(*id));
+        let missing = back.take_while(|id| *id != 0).find(|id| !whole(id));
+        missing.map(|id| tree.node(id).height)
+    }
+
+    /// The first block of the validated chain with at least this time, in Unix seconds.
+    pub fn first_at_time(&self, time: u32) -> Option<Entry> {
+        let tree = self.shared.tree();
+        let mut ids = (0..).map_while(|height| tree.active_at(height));
+        ids.find(|id| tree.node(*id).header.time >= time)
+            .map(|id| tree.entry(id))
+    }
+
+    /// What the operator has to know of this chain.
+    pub fn warning(&self) -> Option<String> {
+        self.shared
+            .warning
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     /// The ends of all branches, the highest first: the tip, and every header off the validated chain that no other
     /// builds on.
     pub fn chain_tips(&self) -> Vec<ChainTip> {
@@ -301,12 +370,17 @@ impl View {
     /// [`StoreError::Corrupt`] when the record is damaged; [`Chain::mark_lost`](crate::Chain::mark_lost) has it
     /// fetched again.
     pub fn block_bytes(&self, hash: &BlockHash) -> Result<Option<Bytes>, StoreError> {
-        let at = {
+        let place = || {
             let tree = self.shared.tree();
             tree.find(hash).and_then(|id| tree.node(id).block)
         };
-        at.map(|at| Ok(self.shared.reader.read(Kind::Block, &at)?.into()))
-            .transpose()
+        let Some(at) = place() else { return Ok(None) };
+        match self.shared.reader.read(Kind::Block, &at) {
+            Ok(raw) => Ok(Some(raw.into())),
+            // Its file was pruned between the two looks.
+            Err(_) if place().is_none() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The coins that a block spent; `None` when it was never connected.

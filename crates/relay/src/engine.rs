@@ -106,6 +106,10 @@ impl Engine {
             ChainOp::Invalidate(hash) => self.chain.invalidate(hash)?,
             ChainOp::Reconsider(hash) => self.chain.reconsider(hash)?,
             ChainOp::Prefer(hash) => self.chain.prefer(hash)?,
+            ChainOp::Prune(height) => {
+                self.chain.prune_to(*height)?;
+                BlockOutcome::default()
+            }
         };
         self.follow(now, &outcome.changes);
         Ok((outcome, Operated::Done))

@@ -46,6 +46,8 @@ pub enum ChainOp {
     Reconsider(BlockHash),
     /// Prefer a block to others with the same work.
     Prefer(BlockHash),
+    /// Delete block files up to this height.
+    Prune(u32),
 }
 
 /// What came of a [`ChainOp`].

@@ -12,7 +12,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::p2p::message_blockdata::Inventory;
 use bitcoin::{BlockHash, Transaction};
 use bytes::Bytes;
-use dunlin_chain::{ParsedBlock, Status};
+use dunlin_chain::{ParsedBlock, Prune, Status};
 use dunlin_peer::{CloseReason, LinkId, Now};
 
 use crate::interface::Job;
@@ -31,6 +31,11 @@ const RECENT_BLOCKS: usize = 4;
 const STALE_SECS: u64 = 30 * 24 * 60 * 60;
 /// Most inventories answering one `getblocks`.
 const MAX_GETBLOCKS: usize = 500;
+/// Who asks a peer that keeps recent blocks only for one deeper than this asks what everybody knows it has not; and
+/// would learn how much it keeps. Core's value: what BIP 159 promises, and two for those who are a little ahead.
+const LIMITED_DEPTH: u32 = 288 + 2;
+/// Blocks within this depth will still be there in an hour or so, when those who heard of them ask.
+const LIKELY_KEPT: u32 = 288 - 6;
 
 /// What one peer asked for.
 #[derive(Clone, Debug, Default)]
@@ -162,6 +167,11 @@ impl Server {
         let Some(entry) = node.view.entry(&hash) else {
             return false;
         };
+        let depth = node.view.tip().height.saturating_sub(entry.height);
+        if node.view.prune() != Prune::Off && depth > LIMITED_DEPTH {
+            node.close(link, CloseReason::benign("asks for a block that we do not offer"));
+            return true;
+        }
         let best = node.view.best_header().header.time;
         let fresh = u64::from(best.saturating_sub(entry.header.time)) < STALE_SECS;
         let allowed = node.view.contains_in_active(&hash) || (entry.status == Status::Valid && fresh);
@@ -242,7 +252,16 @@ impl Server {
 
     /// `getblocks`: the inventories of the blocks that follow.
     pub(crate) fn on_getblocks(&mut self, node: &mut Node, link: LinkId, locator: &Locator) {
-        let headers = node.view.headers_after(&locator.hashes, locator.stop, MAX_GETBLOCKS);
+        let mut headers = node.view.headers_after(&locator.hashes, locator.stop, MAX_GETBLOCKS);
+        if node.view.prune() != Prune::Off {
+            let kept = node.view.tip().height.saturating_sub(LIKELY_KEPT);
+            let likely = |header: &bitcoin::block::Header| {
+                let entry = node.view.entry(&header.block_hash());
+                entry.is_some_and(|entry| entry.have_data && entry.height > kept)
+            };
+            let end = headers.iter().position(|header| !likely(header));
+            headers.truncate(end.unwrap_or(headers.len()));
+        }
         let hashes: Vec<BlockHash> = headers.iter().map(|header| header.block_hash()).collect();
         let Some(peer) = node.ready(link) else { return };
         if hashes.len() == MAX_GETBLOCKS {

@@ -3,7 +3,7 @@
 use bitcoin::block::Header;
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{BlockHash, OutPoint, Target, Txid};
-use dunlin_chain::{Entry, Network, ParsedBlock, StoreError, View};
+use dunlin_chain::{Entry, Network, ParsedBlock, Prune, StoreError, View};
 use serde_json::{Map, Value, json};
 
 use super::error::{
@@ -64,13 +64,22 @@ pub(crate) fn getblockchaininfo(call: &Call) -> Answer {
     map.insert("initialblockdownload".into(), view.is_initial_download(now).into());
     map.insert("chainwork".into(), chain_work(&tip).into());
     map.insert("size_on_disk".into(), bitcoin.size_on_disk().into());
-    map.insert("pruned".into(), false.into());
+    let prune = view.prune();
+    map.insert("pruned".into(), (prune != Prune::Off).into());
+    if prune != Prune::Off {
+        let first = view.prune_height().map_or(0, |height| height.saturating_add(1));
+        map.insert("pruneheight".into(), first.into());
+        map.insert("automatic_pruning".into(), matches!(prune, Prune::Target(_)).into());
+    }
+    if let Prune::Target(bytes) = prune {
+        map.insert("prune_target_size".into(), bytes.into());
+    }
     if view.params().network == Network::Signet
         && let Some(challenge) = &view.params().signet_challenge
     {
         map.insert("signet_challenge".into(), hex::encode(challenge).into());
     }
-    map.insert("warnings".into(), json!([]));
+    map.insert("warnings".into(), view.warning().into_iter().collect());
     Ok(Value::Object(map))
 }
 
@@ -157,11 +166,15 @@ pub(crate) fn getblockheader(call: &Call) -> Answer {
 
 /// The raw bytes of a block that is known to exist.
 fn raw_block(view: &View, entry: &Entry) -> Result<bytes::Bytes, RpcError> {
+    let pruned = || RpcError::new(MISC_ERROR, "Block not available (pruned data)");
+    if !entry.have_data && entry.pruned {
+        return Err(pruned());
+    }
     if !entry.have_data {
         return Err(RpcError::new(MISC_ERROR, "Block not available (not fully downloaded)"));
     }
     let raw = view.block_bytes(&entry.hash).map_err(store_error)?;
-    raw.ok_or_else(|| RpcError::new(MISC_ERROR, "Block not found on disk"))
+    raw.ok_or_else(pruned)
 }
 
 fn parsed(raw: bytes::Bytes) -> Result<std::sync::Arc<ParsedBlock>, RpcError> {

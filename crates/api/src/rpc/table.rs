@@ -55,7 +55,8 @@ static METHODS: &[Method] = &[
         about: "Where the chain stands: height, headers, tip, difficulty, work and how far validation has come.",
         args: &[],
         result: "{...}    chain, blocks, headers, bestblockhash, bits, target, difficulty, time, mediantime, \
-                 verificationprogress, initialblockdownload, chainwork, size_on_disk, pruned, warnings",
+                 verificationprogress, initialblockdownload, chainwork, size_on_disk, pruned, pruneheight, \
+                 automatic_pruning, prune_target_size, warnings",
         run: Run::Blocking(chain::getblockchaininfo),
     },
     Method {
@@ -174,6 +175,18 @@ static METHODS: &[Method] = &[
         args: &[BLOCK_HASH],
         result: "null",
         run: waits!(operate::preciousblock),
+    },
+    Method {
+        name: "pruneblockchain",
+        group: "blockchain",
+        about: "Deletes block files up to a height, as far as nothing in them is needed any more. Needs --prune.",
+        args: &[Arg::required(
+            "height",
+            Kind::Num,
+            "The height, or a time in Unix seconds: then blocks at least two hours older.",
+        )],
+        result: "n    (numeric) the height of the last block pruned, -1 when none is",
+        run: waits!(operate::pruneblockchain),
     },
     Method {
         name: "reconsiderblock",

@@ -17,7 +17,7 @@ use dunlin_api::backend::{
     TorrentStatus, Which,
 };
 use dunlin_api::{Node, Stop};
-use dunlin_chain::{Chain, Network, Params, ParsedBlock, View};
+use dunlin_chain::{Chain, ChainConfig, ChainStore, Network, Params, ParsedBlock, View};
 use dunlin_mempool::{Accepted, Pool};
 use dunlin_peer::{Direction, LinkId, Now};
 use dunlin_relay::Engine;
@@ -42,7 +42,11 @@ pub struct Lab {
 
 impl Lab {
     pub fn new(network: Network) -> Arc<Self> {
-        let chain = Chain::in_memory(Params::new(network)).unwrap();
+        Self::with(network, ChainConfig::default())
+    }
+
+    pub fn with(network: Network, config: ChainConfig) -> Arc<Self> {
+        let chain = Chain::open(Params::new(network), ChainStore::in_memory(), config).unwrap();
         let view = chain.view();
         let pool = Arc::new(RwLock::new(Pool::new(dunlin_mempool::Config::default(), view.clone())));
         let tip = watch::Sender::new(view.tip().hash);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use dunlin_chain::Network;
+use dunlin_chain::{Network, Prune};
 
 /// A part of the program that can be left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -13,6 +13,20 @@ pub(crate) enum Part {
     Bitcoin,
     /// The BitTorrent peer
     Torrent,
+}
+
+/// The least that block files must be allowed to take, in MiB; Core's value.
+const MIN_PRUNE: u64 = 550;
+
+fn prune(text: &str) -> Result<Prune, String> {
+    match text.parse::<u64>() {
+        Ok(0) => Ok(Prune::Off),
+        Ok(1) => Ok(Prune::Manual),
+        Ok(mib) if (MIN_PRUNE..=1 << 40).contains(&mib) => Ok(Prune::Target(mib << 20)),
+        _ => Err(format!(
+            "takes at least {MIN_PRUNE} MiB, 1 to prune by hand, or 0 to keep all"
+        )),
+    }
 }
 
 #[derive(Debug, Clone, Args)]
@@ -51,6 +65,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "MIB", default_value_t = 450, value_parser = clap::value_parser!(u64).range(4..=1_048_576),
           help_heading = "Bitcoin")]
     pub(crate) db_cache: u64,
+    /// Delete old block files to keep them near this size, in MiB, at least 550; 1 deletes only when pruneblockchain
+    /// asks; 0 keeps all
+    #[arg(long, value_name = "MIB", default_value = "0", value_parser = prune, help_heading = "Bitcoin")]
+    pub(crate) prune: Prune,
     /// Skip script checks below this block, or `none` to check every script [default: pinned for each network]
     #[arg(long, value_name = "HASH|none", help_heading = "Bitcoin")]
     pub(crate) assume_valid: Option<String>,

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use bitcoin::BlockHash;
 use dunlin_api::Stop;
-use dunlin_chain::{Chain, ChainConfig, Network, Params, View};
+use dunlin_chain::{Chain, ChainConfig, Network, Params, Prune, View};
 use dunlin_mempool::Pool;
 use dunlin_net::Completer;
 use dunlin_peer::{Now, Reach};
-use dunlin_relay::{Command, Done, Engine, Event, Job, Relay};
+use dunlin_relay::{Command, Done, Engine, Event, Job, Relay, services};
 use tokio::sync::watch;
 
 use super::address_file;
@@ -57,6 +57,7 @@ impl Bitcoin {
         let params = Params::new(args.network);
         let mut config = ChainConfig {
             cache_bytes: usize::try_from(args.db_cache << 20)?,
+            prune: args.prune,
             ..ChainConfig::default()
         };
         if let Some(assume_valid) = &args.assume_valid {
@@ -86,7 +87,7 @@ impl Bitcoin {
         let reach = if regtest { Reach::Anywhere } else { Reach::Public };
         // A key of its own: the book keeps it in its file, and the machine's seed stays in memory.
         let addresses = address_file::load(dir, rand::random(), reach);
-        let config = dunlin_relay::Config {
+        let mut config = dunlin_relay::Config {
             seed: rand::random(),
             connect_only: args.connect.clone(),
             add_peers: args.add_peer.clone(),
@@ -95,6 +96,9 @@ impl Bitcoin {
             immediate: regtest,
             ..dunlin_relay::Config::default()
         };
+        if args.prune != Prune::Off {
+            config.services &= !services::NETWORK;
+        }
         let services = config.services;
         let machine = {
             let (view, pool) = (view.clone(), Arc::clone(&pool));
