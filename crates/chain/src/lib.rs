@@ -15,6 +15,7 @@ mod engine;
 mod entry;
 mod files;
 mod index;
+pub mod indexes;
 mod invalidate;
 mod outcome;
 mod overlay;

@@ -7,7 +7,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use bitcoin::block::Header;
 use bitcoin::{BlockHash, OutPoint};
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     holds: Mutex<BTreeMap<&'static str, u32>>,
     /// What the operator has to know.
     warning: Mutex<Option<String>>,
+    /// Rung after a state was published.
+    bell: (Mutex<()>, Condvar),
 }
 
 impl Shared {
@@ -75,6 +78,7 @@ impl Shared {
             prune,
             holds: Mutex::default(),
             warning: Mutex::default(),
+            bell: Default::default(),
         }
     }
 
@@ -109,12 +113,15 @@ impl Shared {
 
     /// Makes other coins those of the validated chain, whose tip is `tip` from now on; returns the former ones.
     pub(crate) fn replace_coins(&self, coins: Arc<Coins>, tip: NodeId, unproven: Option<Unproven>) -> Arc<Coins> {
-        let _gate = self.gate();
+        let gate = self.gate();
         let mut current = self.coins.write().unwrap_or_else(PoisonError::into_inner);
         let former = std::mem::replace(&mut *current, coins);
+        drop(current);
         self.tree_mut().set_active(tip);
         self.set_unproven(unproven);
         self.generation.fetch_add(1, Ordering::Release);
+        drop(gate);
+        self.ring();
         former
     }
 
@@ -147,7 +154,7 @@ impl Shared {
 
     /// Makes `tip`, the blocks newly found `valid` and the coins that go with them visible in one step.
     pub(crate) fn publish(&self, changes: impl Iterator<Item = (OutPoint, Change)>, tip: NodeId, valid: &[NodeId]) {
-        let _gate = self.gate();
+        let gate = self.gate();
         self.coins().publish(changes, || {
             let mut tree = self.tree_mut();
             for id in valid {
@@ -156,6 +163,21 @@ impl Shared {
             tree.set_active(tip);
             self.generation.fetch_add(1, Ordering::Release);
         });
+        drop(gate);
+        self.ring();
+    }
+
+    /// Has everybody in [`Shared::wait_while`] look again.
+    pub(crate) fn ring(&self) {
+        // Who is about to wait holds the lock while looking, so the bell is never rung between look and wait.
+        drop(self.bell.0.lock().unwrap_or_else(PoisonError::into_inner));
+        self.bell.1.notify_all();
+    }
+
+    /// Waits while `idle`, at most `patience`; it is asked again whenever the bell rings.
+    pub(crate) fn wait_while(&self, patience: Duration, idle: impl Fn() -> bool) {
+        let guard = self.bell.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.bell.1.wait_timeout_while(guard, patience, |()| idle()));
     }
 }
 
