@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use bitcoin::{BlockHash, Transaction};
+use dunlin_chain::indexes::Indexes;
 use dunlin_chain::{BlockError, Network, OperateError, ParsedBlock, View};
 use dunlin_mempool::{Accepted, Pool, PoolReject};
 pub use dunlin_relay::{AddKind, Ban, ChainOp, Operated, PeerInfo, Subnet, Which};
@@ -154,6 +155,9 @@ pub struct NetTotals {
 pub trait BitcoinBackend: Send + Sync {
     /// The chain as it is now; cheap.
     fn view(&self) -> View;
+
+    /// The indexes that are on; cheap.
+    fn indexes(&self) -> Indexes;
 
     /// The memory pool. Held shortly: the relay waits for it.
     fn pool(&self) -> Arc<RwLock<Pool>>;

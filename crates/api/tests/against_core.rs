@@ -30,7 +30,7 @@ impl Pair {
 
     fn start_with(options: Options, config: ChainConfig) -> Self {
         let core = Bitcoind::start(options).unwrap();
-        let node = node(&Lab::with(Network::Regtest, config), &Arc::new(Shelf::default()));
+        let node = node(&Lab::with(Network::Regtest, config, &[]), &Arc::new(Shelf::default()));
         Self {
             core,
             ours: Shared::new(node),

@@ -17,6 +17,7 @@ use dunlin_api::backend::{
     TorrentStatus, Which,
 };
 use dunlin_api::{Node, Stop};
+use dunlin_chain::indexes::{IndexKind, Indexer, Indexes};
 use dunlin_chain::{Chain, ChainConfig, ChainStore, Network, Params, ParsedBlock, View};
 use dunlin_mempool::{Accepted, Pool};
 use dunlin_peer::{Direction, LinkId, Now};
@@ -33,6 +34,7 @@ pub fn now() -> Now {
 pub struct Lab {
     engine: Mutex<Engine>,
     view: View,
+    indexes: Indexes,
     pool: Arc<RwLock<Pool>>,
     tip: watch::Sender<BlockHash>,
     pub peers: Mutex<Vec<PeerRow>>,
@@ -42,23 +44,34 @@ pub struct Lab {
 
 impl Lab {
     pub fn new(network: Network) -> Arc<Self> {
-        Self::with(network, ChainConfig::default())
+        Self::with(network, ChainConfig::default(), &[])
     }
 
-    pub fn with(network: Network, config: ChainConfig) -> Arc<Self> {
+    pub fn with(network: Network, config: ChainConfig, indexes: &[IndexKind]) -> Arc<Self> {
         let chain = Chain::open(Params::new(network), ChainStore::in_memory(), config).unwrap();
         let view = chain.view();
+        let tables = indexes.iter().map(|kind| (*kind, kind.in_memory())).collect();
+        let indexer = Indexer::open(view.clone(), tables).unwrap();
+        let indexes = indexer.indexes();
+        std::thread::spawn(move || indexer.run());
         let pool = Arc::new(RwLock::new(Pool::new(dunlin_mempool::Config::default(), view.clone())));
         let tip = watch::Sender::new(view.tip().hash);
         Arc::new(Self {
             engine: Mutex::new(Engine::new(chain, Arc::clone(&pool))),
             view,
+            indexes,
             pool,
             tip,
             peers: Mutex::default(),
             added: Mutex::default(),
             bans: Mutex::default(),
         })
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.indexes.stop(&self.view);
     }
 }
 
@@ -104,6 +117,10 @@ pub fn peer(id: u64, addr: &str, direction: Direction) -> PeerRow {
 impl BitcoinBackend for Lab {
     fn view(&self) -> View {
         self.view.clone()
+    }
+
+    fn indexes(&self) -> Indexes {
+        self.indexes.clone()
     }
 
     fn pool(&self) -> Arc<RwLock<Pool>> {

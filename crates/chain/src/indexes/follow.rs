@@ -113,7 +113,7 @@ impl Indexes {
     }
 
     /// The lowest height whose block and undo record some index still has to read: blocks from there on must not be
-    /// pruned. An index that has met a block which is gone already holds nothing back.
+    /// pruned, and the indexer holds them. An index that has met a block which is gone already holds nothing back.
     pub fn lowest_needed(&self) -> Option<u32> {
         let rows = self.board.rows();
         let waiting = rows.iter().filter(|row| row.trouble.is_none());
@@ -207,7 +207,9 @@ impl Indexer {
                 trouble: None,
             });
         }
-        Ok(Self { view, slots, indexes })
+        let indexer = Self { view, slots, indexes };
+        indexer.publish();
+        Ok(indexer)
     }
 
     /// The handle to read with.
@@ -346,6 +348,7 @@ impl Indexer {
             row.trouble.clone_from(&slot.trouble);
         }
         drop(rows);
+        self.view.hold_blocks("indexes", self.indexes.lowest_needed());
         self.indexes.board.changed.notify_all();
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use dunlin_chain::indexes::IndexKind;
 use dunlin_chain::{Network, Prune};
 
 /// A part of the program that can be left out.
@@ -72,6 +73,9 @@ pub(crate) struct RunArgs {
     /// Skip script checks below this block, or `none` to check every script [default: pinned for each network]
     #[arg(long, value_name = "HASH|none", help_heading = "Bitcoin")]
     pub(crate) assume_valid: Option<String>,
+    /// Build indexes and keep them: tx, script, spender, filter, stats (repeatable, or separated by commas)
+    #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Bitcoin")]
+    pub(crate) index: Vec<IndexKind>,
 
     /// Serve JSON-RPC here; the cookie is DATA/.cookie, or DATA/NETWORK/.cookie beside mainnet
     /// [default: the network's RPC port on loopback]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use bitcoin::BlockHash;
 use dunlin_api::Stop;
+use dunlin_chain::indexes::{IndexKind, Indexer, Indexes};
 use dunlin_chain::{Chain, ChainConfig, Network, Params, Prune, View};
 use dunlin_mempool::Pool;
 use dunlin_net::Completer;
@@ -39,8 +40,10 @@ pub(crate) struct Bitcoin {
     pub(super) tip: watch::Receiver<BlockHash>,
     pub(super) dir: PathBuf,
     pub(super) services: u64,
+    pub(super) indexes: Indexes,
     fault: Fault,
     commit: Mutex<Option<JoinHandle<()>>>,
+    indexer: Mutex<Option<JoinHandle<()>>>,
 }
 
 type Work = (Job, Completer<Done>);
@@ -66,6 +69,7 @@ impl Bitcoin {
         let chain = Chain::open_dir(params.clone(), dir, config)
             .with_context(|| format!("cannot open the chain in {}", dir.display()))?;
         let view = chain.view();
+        let (indexes, indexer) = start_indexes(&args.index, dir, view.clone())?;
         let pool = Arc::new(RwLock::new(Pool::new(dunlin_mempool::Config::default(), view.clone())));
         let listen = args
             .listen
@@ -131,8 +135,10 @@ impl Bitcoin {
             tip,
             dir: dir.to_owned(),
             services,
+            indexes,
             fault,
             commit: Mutex::new(Some(commit)),
+            indexer: Mutex::new(indexer),
         })
     }
 
@@ -164,6 +170,11 @@ impl Bitcoin {
         self.reactor.shutdown();
         // The reactor's thread owned the only sender of work, so the commit thread ends once it has done all.
         let commit = self.commit.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.indexes.stop(&self.view);
+        let indexer = self.indexer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if indexer.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the indexes' thread failed; they go on from their last batch at the next start");
+        }
         if commit.is_some_and(|thread| thread.join().is_err()) {
             bail!("the chain's thread failed; the next start goes on from its last flush");
         }
@@ -172,6 +183,33 @@ impl Bitcoin {
             Some(fault) => bail!("{fault}"),
         }
     }
+}
+
+/// Opens the indexes that are on and starts the thread that feeds them, if there is any.
+fn start_indexes(kinds: &[IndexKind], dir: &Path, view: View) -> anyhow::Result<(Indexes, Option<JoinHandle<()>>)> {
+    let dir = dir.join("indexes");
+    let mut tables = Vec::new();
+    for kind in IndexKind::ALL.into_iter().filter(|kind| kinds.contains(kind)) {
+        let table = kind
+            .open_dir(&dir)
+            .with_context(|| format!("cannot open the index `{kind}` in {}", dir.display()))?;
+        tables.push((kind, table));
+    }
+    if tables.is_empty() {
+        return Ok((Indexes::default(), None));
+    }
+    let indexer = Indexer::open(view, tables).with_context(|| {
+        format!(
+            "an index in {} cannot be used; delete its folder to build it again",
+            dir.display()
+        )
+    })?;
+    let indexes = indexer.indexes();
+    let thread = std::thread::Builder::new()
+        .name("indexes".to_owned())
+        .spawn(move || indexer.run())
+        .context("cannot start the indexes' thread")?;
+    Ok((indexes, Some(thread)))
 }
 
 fn assume_valid_option(text: &str) -> anyhow::Result<dunlin_chain::AssumeValid> {

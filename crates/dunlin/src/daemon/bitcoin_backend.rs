@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bitcoin::{BlockHash, Transaction};
 use dunlin_api::BitcoinBackend;
 use dunlin_api::backend::{BackendError, ChainOpError, NetTotals, PeerRow, SubmitBlockError, SubmitTxError};
+use dunlin_chain::indexes::Indexes;
 use dunlin_chain::{ParsedBlock, View};
 use dunlin_mempool::{Accepted, Pool};
 use dunlin_relay::{AddKind, Ban, ChainOp, Command, Event, Operated, PeerInfo, Subnet, Which};
@@ -36,6 +37,10 @@ fn mismatch(event: &Event) -> BackendError {
 impl BitcoinBackend for Bitcoin {
     fn view(&self) -> View {
         self.view.clone()
+    }
+
+    fn indexes(&self) -> Indexes {
+        self.indexes.clone()
     }
 
     fn pool(&self) -> Arc<RwLock<Pool>> {
