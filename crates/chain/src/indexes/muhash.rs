@@ -76,9 +76,7 @@ impl MuHash {
     /// The number that stands for a reduced set, little-endian.
     pub(crate) fn to_bytes(&self) -> [u8; NUMBER_BYTES] {
         let mut bytes = [0; NUMBER_BYTES];
-        for (eight, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(self.numerator.as_words()) {
-            *eight = (*word as u64).to_le_bytes();
-        }
+        bytes.copy_from_slice(self.numerator.to_le_bytes().as_ref());
         bytes
     }
 
