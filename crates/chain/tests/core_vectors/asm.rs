@@ -75,3 +75,34 @@ fn push(script: &mut Vec<u8>, data: &[u8]) {
     }
     script.extend(data);
 }
+
+/// The script without an operation, wherever it stands between pushes; what cannot be read is left as it is.
+pub(crate) fn without(script: &[u8], op: u8) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let mut rest = script;
+    while let Some(&code) = rest.first() {
+        let le = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .rev()
+                .fold(0usize, |sum, byte| sum << 8 | usize::from(*byte))
+        };
+        let length = match code {
+            0x01..=0x4b => Some(1 + usize::from(code)),
+            0x4c..=0x4e => {
+                let width = 1 << (code - 0x4c);
+                rest.get(1..=width).map(|bytes| 1 + width + le(bytes))
+            }
+            _ => Some(1),
+        };
+        let Some((one, after)) = length.and_then(|length| rest.split_at_checked(length)) else {
+            kept.extend(rest);
+            break;
+        };
+        if code != op {
+            kept.extend(one);
+        }
+        rest = after;
+    }
+    kept
+}

@@ -1,7 +1,7 @@
 //! Bitcoin Core's engine, with the reasons that it gives in its log.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bitcoin::BlockHash;
 use bitcoin::consensus::serialize;
@@ -53,17 +53,22 @@ impl Log for Listener {
     }
 }
 
-/// Core's engine on a new regtest chain.
+/// Core's log is one for the whole process: who listens to it must be alone.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Core's engine on a new regtest chain. There is one at a time in a process.
 pub struct Core {
     pub manager: ChainstateManager,
     heard: Arc<Mutex<Heard>>,
     _context: Context,
     _logger: Logger,
     _dir: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Core {
     pub fn new() -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let heard = Arc::<Mutex<Heard>>::default();
         let logger = Logger::new(Listener(Arc::clone(&heard))).unwrap();
         logger.set_level_category(LogCategory::Validation, bitcoinkernel::LogLevel::Debug);
@@ -94,6 +99,7 @@ impl Core {
             _context: context,
             _logger: logger,
             _dir: dir,
+            _alone: alone,
         }
     }
 
