@@ -10,21 +10,38 @@ use std::sync::Arc;
 use bitcoin::{BlockHash, Work};
 use dunlin_store::StoreError;
 
+use crate::checks::Checking;
 use crate::connect::{self, ConnectError, Place};
 use crate::engine::{Candidate, Chain, MAX_CHANGE_BYTES};
 use crate::files::Kind;
 use crate::overlay::Overlay;
+use crate::rules::bip30;
 use crate::tree::{NodeId, Tree};
 use crate::undo::BlockUndo;
-use crate::{BlockOutcome, ChainChange, ParsedBlock, Reject};
+use crate::{BlockOutcome, ChainChange, ParsedBlock, Reject, script};
 
 /// Scripts are only taken as checked in blocks buried this deep, in seconds of work at the best header's difficulty.
 const ASSUME_VALID_DEPTH: u128 = 14 * 24 * 60 * 60;
+
+/// A step goes on with further blocks until they and what they spend have this many bytes.
+const RUN_BYTES: usize = 16 << 20;
+
+/// A block that keeps every rule, its scripts perhaps excepted.
+pub(crate) struct Unchecked {
+    id: NodeId,
+    block: Arc<ParsedBlock>,
+    /// What it spends.
+    pub(crate) undo: Arc<BlockUndo>,
+    /// Its scripts, unless they are known to be good.
+    checking: Option<Checking>,
+}
 
 /// What one step towards a candidate came to.
 enum Step {
     /// The tip has moved.
     Moved,
+    /// Nothing has happened; a block on the way must be looked at more closely.
+    Again,
     /// A block on the way is invalid; the candidates have been thinned.
     Invalid(BlockHash, Reject),
     /// A block on the way is damaged on disk; it counts as missing now.
@@ -240,6 +257,7 @@ impl Chain {
                     self.flush_when_full()?;
                     self.prune_when_due()?;
                 }
+                Step::Again => {}
                 Step::Invalid(hash, reject) => {
                     tracing::warn!(block = %hash, %reject, "a stored block is invalid");
                     outcome.rejected.push((hash, reject));
@@ -251,8 +269,8 @@ impl Chain {
         }
     }
 
-    /// Takes the tip one step towards `target`: a single block when nothing has to be taken off, else as many as give
-    /// the new branch more work than the old one.
+    /// Takes the tip one step towards `target`: at least as many blocks as give the new branch more work than the old
+    /// one, and more while they are not large. Their scripts are checked meanwhile; none is published before all are.
     fn step(&mut self, target: NodeId, changes: &mut Vec<ChainChange>, bytes: &mut usize) -> Result<Step, StoreError> {
         let shared = Arc::clone(&self.shared);
         let (old_tip, fork) = {
@@ -279,7 +297,7 @@ impl Chain {
         let coins = shared.coins();
         let mut overlay = Overlay::new(&coins);
         let mut made = Vec::new();
-        let mut connected = Vec::new();
+        let mut run: Vec<Unchecked> = Vec::new();
 
         let mut at = old_tip;
         while at != fork {
@@ -291,6 +309,8 @@ impl Chain {
         }
 
         let old_work = shared.tree().node(old_tip).work;
+        let mut run_bytes = 0;
+        let mut broken = None;
         loop {
             let next = {
                 let tree = shared.tree();
@@ -299,28 +319,55 @@ impl Chain {
             let Some(block) = self.load(next)? else {
                 return Ok(Step::Lost);
             };
-            let height = shared.tree().node(next).height;
-            let undo = match self.connect(&mut overlay, next, &block) {
-                Ok(undo) => undo,
+            match self.connect(&mut overlay, next, &block) {
+                Ok(unchecked) => {
+                    run_bytes += block.raw.len() + unchecked.undo.bytes();
+                    run.push(unchecked);
+                }
                 Err(ConnectError::Store(error)) => return Err(error),
                 Err(ConnectError::Reject(reject)) => {
-                    self.mark_invalid(next);
-                    return Ok(Step::Invalid(block.hash, reject));
+                    broken = Some((next, reject));
+                    break;
                 }
             };
-            self.write_undo(next, &undo)?;
-            connected.push(next);
-            made.push(ChainChange::Connected(block, height));
             at = next;
-            if shared.tree().node(at).work > old_work || at == target {
+            if at == target || (run_bytes >= RUN_BYTES && shared.tree().node(at).work > old_work) {
                 break;
             }
         }
+        let mut refused = broken.is_some();
+        // The first block that breaks a rule decides. What came before it is connected again, without it.
+        for (index, unchecked) in run.iter().enumerate() {
+            if let Err(reject) = self.check_scripts(unchecked) {
+                broken = Some((unchecked.id, reject));
+                refused = false;
+                run.truncate(index);
+                break;
+            }
+        }
+        if let Some((id, reject)) = broken {
+            let hash = shared.tree().node(id).hash;
+            self.checked = run.iter().map(|unchecked| unchecked.id).collect();
+            if refused && bip30::is_ruled_out(self.params()) && self.doubted.replace(id) != Some(id) {
+                // It may repeat a transaction, which is the fault to be named then.
+                return Ok(Step::Again);
+            }
+            self.doubted = None;
+            self.mark_invalid(id);
+            return Ok(Step::Invalid(hash, reject));
+        }
 
+        for unchecked in &run {
+            self.write_undo(unchecked.id, &unchecked.undo)?;
+        }
+        let connected: Vec<NodeId> = run.iter().map(|unchecked| unchecked.id).collect();
         shared.publish(overlay.into_changes(), at, &connected);
-        for id in &connected {
-            self.recent.remove(*id);
-            self.dirty.insert(*id);
+        self.checked.clear();
+        for Unchecked { id, block, .. } in run {
+            self.recent.remove(id);
+            self.dirty.insert(id);
+            let height = shared.tree().node(id).height;
+            made.push(ChainChange::Connected(block, height));
         }
         let floor = shared.tree().node(at).work;
         while let Some((work, _, _)) = self.candidates.first()
@@ -379,8 +426,8 @@ impl Chain {
         &self,
         overlay: &mut Overlay<'_>,
         id: NodeId,
-        block: &ParsedBlock,
-    ) -> Result<BlockUndo, ConnectError> {
+        block: &Arc<ParsedBlock>,
+    ) -> Result<Unchecked, ConnectError> {
         let params = self.params();
         let (place_height, parent_median, bip34_ancestor, skip_scripts) = {
             let tree = self.shared.tree();
@@ -391,7 +438,7 @@ impl Chain {
                 tree.node(id).height,
                 tree.node(parent).median_time_past,
                 ancestor,
-                self.scripts_assumed(&tree, id),
+                self.checked.contains(&id) || self.scripts_assumed(&tree, id),
             )
         };
         let median_at = |height: u32| {
@@ -401,12 +448,27 @@ impl Chain {
         let place = Place {
             height: place_height,
             parent_median,
-            bip34_ancestor,
+            look_for_repeats: bip30::check_needed(params, place_height, &block.hash, bip34_ancestor)
+                && (!bip30::is_ruled_out(params) || self.doubted == Some(id)),
             median_at: &median_at,
-            skip_scripts,
-            threads: self.config.script_threads,
+            flags: script::block_flags(params, place_height, &block.hash),
         };
-        connect::connect(params, overlay, block, &place)
+        let undo = Arc::new(connect::connect(params, overlay, block, &place)?);
+        let checking = (!skip_scripts).then(|| self.scripts.begin(Arc::clone(block), Arc::clone(&undo), place.flags));
+        Ok(Unchecked {
+            id,
+            block: Arc::clone(block),
+            undo,
+            checking,
+        })
+    }
+
+    /// Waits until the scripts of a block are checked, and helps.
+    pub(crate) fn check_scripts(&self, unchecked: &Unchecked) -> Result<(), Reject> {
+        let Some(checking) = &unchecked.checking else {
+            return Ok(());
+        };
+        self.scripts.finish(checking)
     }
 
     /// Whether the scripts of a block need no check: it is an ancestor of the assumed valid block and of the best

@@ -1,21 +1,15 @@
-//! Putting one block on top of a chain: every rule that needs the coins.
+//! Putting one block on top of a chain: every rule that needs the coins, but for the scripts.
 //!
 //! The order of the checks is Core's, so that a block with one fault is refused for the same reason.
 
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use bitcoin::{Amount, OutPoint, TxOut};
+use bitcoin::{Amount, OutPoint};
 use dunlin_store::StoreError;
 
 use crate::overlay::Overlay;
 use crate::rules::{self, bip30};
-use crate::script::{self, BlockScripts, Flags, ScriptFail};
+use crate::script::Flags;
 use crate::undo::BlockUndo;
-use crate::{Coin, Params, ParsedBlock, Reject, TxParts};
-
-/// A block with fewer inputs than this is checked on the calling thread: starting helpers would take longer.
-const INPUTS_WORTH_HELPERS: usize = 32;
+use crate::{Params, ParsedBlock, Reject, TxParts};
 
 /// Why a block was not connected.
 #[derive(Debug)]
@@ -44,17 +38,15 @@ pub(crate) struct Place<'a> {
     pub(crate) height: u32,
     /// The median time past of its parent.
     pub(crate) parent_median: u32,
-    /// Its ancestor at the height at which BIP 34 began, when it is that high.
-    pub(crate) bip34_ancestor: Option<bitcoin::BlockHash>,
+    /// Whether its outputs must be looked up among the coins (BIP 30).
+    pub(crate) look_for_repeats: bool,
     /// The median time past of its ancestor at a height.
     pub(crate) median_at: &'a dyn Fn(u32) -> u32,
-    /// Scripts are known to be good.
-    pub(crate) skip_scripts: bool,
-    /// How many threads may check scripts.
-    pub(crate) threads: usize,
+    /// The rules that its scripts are under.
+    pub(crate) flags: Flags,
 }
 
-/// Connects `block` in the overlay and returns what it spent. After an error the overlay is of no use any more.
+/// Connects `block` in the overlay and returns what it spent; its scripts are still to be checked. After an error the overlay is of no use any more.
 pub(crate) fn connect(
     params: &Params,
     overlay: &mut Overlay<'_>,
@@ -62,7 +54,7 @@ pub(crate) fn connect(
     place: &Place<'_>,
 ) -> Result<BlockUndo, ConnectError> {
     let height = place.height;
-    if bip30::check_needed(params, height, &block.hash, place.bip34_ancestor) {
+    if place.look_for_repeats {
         for tx in block.transactions() {
             let txid = tx.txid();
             for vout in 0..u32::try_from(tx.outputs().len()).unwrap_or(u32::MAX) {
@@ -73,7 +65,6 @@ pub(crate) fn connect(
         }
     }
 
-    let flags = script::block_flags(params, height, &block.hash);
     let mut undo = BlockUndo::default();
     let mut fees = 0u64;
     let mut sigops = 0u64;
@@ -97,12 +88,12 @@ pub(crate) fn connect(
                 .into());
             }
             if height >= params.csv_height {
-                let heights: Vec<u32> = spent.iter().map(|coin| coin.height).collect();
-                rules::check_sequence_locks(&tx, &heights, height, place.parent_median, place.median_at)
+                let heights = spent.iter().map(|coin| coin.height);
+                rules::check_sequence_locks(&tx, heights, height, place.parent_median, place.median_at)
                     .map_err(named)?;
             }
         }
-        sigops = sigops.saturating_add(rules::transaction_sigop_cost(&tx, &spent, flags));
+        sigops = sigops.saturating_add(rules::transaction_sigop_cost(&tx, &spent, place.flags));
         if sigops > rules::MAX_BLOCK_SIGOPS_COST {
             return Err(Reject::consensus("bad-blk-sigops", "too many sigops").into());
         }
@@ -115,59 +106,5 @@ pub(crate) fn connect(
         let subsidy = rules::subsidy(height, params.subsidy_halving_interval);
         rules::check_coinbase_amount(&coinbase, Amount::from_sat(fees), subsidy)?;
     }
-    if !place.skip_scripts {
-        check_scripts(block, &undo, flags, place.threads)?;
-    }
     Ok(undo)
-}
-
-fn outputs(coins: &[Coin]) -> Vec<TxOut> {
-    coins.iter().map(|coin| coin.output.clone()).collect()
-}
-
-/// Checks every input's script, with helpers when there is enough to do.
-fn check_scripts(block: &ParsedBlock, undo: &BlockUndo, flags: Flags, threads: usize) -> Result<(), Reject> {
-    let inputs: usize = undo.spent.iter().map(Vec::len).sum();
-    if inputs == 0 {
-        return Ok(());
-    }
-    let scripts = BlockScripts::parse(&block.raw).map_err(ScriptFail::into_block_reject)?;
-    // Transactions are handed out in order. A failure stops the handing out, and all before it are still finished: so
-    // the first failure of the block is found whatever the number of threads.
-    let next = AtomicUsize::new(0);
-    let stop = AtomicBool::new(false);
-    let work = || {
-        while !stop.load(Ordering::Relaxed) {
-            let row = next.fetch_add(1, Ordering::Relaxed);
-            let Some(spent) = undo.spent.get(row) else { break };
-            if let Err(fail) = scripts.verify(row + 1, &outputs(spent), flags) {
-                stop.store(true, Ordering::Relaxed);
-                return Some((row + 1, fail));
-            }
-        }
-        None
-    };
-    let failure = if threads < 2 || inputs < INPUTS_WORTH_HELPERS {
-        work()
-    } else {
-        std::thread::scope(|scope| {
-            let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-            let own = work();
-            let others = helpers.into_iter().map(|helper| helper.join());
-            let others: Vec<_> = others
-                .map(|joined| joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                .collect();
-            std::iter::once(own)
-                .chain(others)
-                .flatten()
-                .min_by_key(|(index, _)| *index)
-        })
-    };
-    match failure {
-        None => Ok(()),
-        Some((index, fail)) => {
-            let txid = block.txids.get(index).map(ToString::to_string).unwrap_or_default();
-            Err(fail.into_block_reject().in_block(format_args!("transaction {txid}")))
-        }
-    }
 }

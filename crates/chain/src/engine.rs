@@ -19,6 +19,7 @@ use bitcoin::block::Header;
 use bitcoin::{BlockHash, Work};
 use dunlin_store::{Batch, Space, StoreError};
 
+use crate::checks::ScriptPool;
 use crate::coins::Coins;
 use crate::files::{self, Kind, Reader, Writer};
 use crate::prune::{self, Prune};
@@ -48,7 +49,7 @@ pub enum AssumeValid {
 pub struct ChainConfig {
     /// Memory for coins that are not written to the table yet; when it is used up they are written.
     pub cache_bytes: usize,
-    /// Threads that check the scripts of one block, the calling one included.
+    /// Threads that check scripts, the writing one included.
     pub script_threads: usize,
     /// Which scripts need no check.
     pub assume_valid: AssumeValid,
@@ -95,6 +96,12 @@ pub struct Chain {
     pub(crate) assume_valid: Option<BlockHash>,
     pub(crate) writer: Writer,
     pub(crate) recent: Recent,
+    /// Threads that check scripts.
+    pub(crate) scripts: ScriptPool,
+    /// Blocks whose scripts are good, but which stood before one that is not.
+    pub(crate) checked: BTreeSet<NodeId>,
+    /// The block that was refused and is looked at once more to name its fault.
+    pub(crate) doubted: Option<NodeId>,
     /// Nodes whose record on disk is out of date.
     pub(crate) dirty: BTreeSet<NodeId>,
     /// Linked, not known to be invalid, with at least the tip's work.
@@ -152,15 +159,19 @@ impl Chain {
             AssumeValid::Never => None,
             AssumeValid::Block(hash) => Some(hash),
         };
+        let shared = Arc::new(Shared::new(
+            params,
+            tree,
+            coins,
+            reader,
+            Arc::clone(&store.table),
+            config.prune,
+        ));
         let mut chain = Self {
-            shared: Arc::new(Shared::new(
-                params,
-                tree,
-                coins,
-                reader,
-                Arc::clone(&store.table),
-                config.prune,
-            )),
+            scripts: ScriptPool::new(config.script_threads, Arc::clone(&shared.scripts)),
+            checked: BTreeSet::new(),
+            doubted: None,
+            shared,
             config,
             assume_valid,
             writer,
@@ -373,30 +384,71 @@ impl Chain {
     /// [`BlockError`] says whose fault it is. What had been connected before a disk error is delivered by the next
     /// call that succeeds.
     pub fn accept_block(&mut self, now_unix: u64, block: Arc<ParsedBlock>) -> Result<BlockOutcome, BlockError> {
-        let (id, new) = match self.store_block(now_unix, &block) {
-            Ok(stored) => stored,
+        let mut results = self.accept_blocks(now_unix, &[block]);
+        results.pop().expect("each block has its result")
+    }
+
+    /// [`Chain::accept_block`] for several blocks at once, which are connected while the scripts of those before them
+    /// are still being checked. There is one result for each block; what happened to the chain is told by the last
+    /// that is no error, or by the next call.
+    pub fn accept_blocks(
+        &mut self,
+        now_unix: u64,
+        blocks: &[Arc<ParsedBlock>],
+    ) -> Vec<Result<BlockOutcome, BlockError>> {
+        let stored = blocks.iter().map(|block| {
+            let (id, new) = self.store_block(now_unix, block)?;
+            if new {
+                self.recent.insert(id, Arc::clone(block));
+            }
+            Ok(BlockOutcome {
+                new,
+                ..BlockOutcome::default()
+            })
+        });
+        let mut results: Vec<Result<BlockOutcome, BlockError>> = stored.collect();
+        if results.iter().all(Result::is_err) {
+            if let (Err(error), Some(last)) = (self.write_index(), results.last_mut()) {
+                *last = Err(error.into());
+            }
+            return results;
+        }
+        let connected = self.connect_stored().and_then(|mut outcome| {
+            outcome.more |= self.background_ready();
+            match self.flush_when_due(now_unix) {
+                Ok(()) => Ok(outcome),
+                Err(error) => {
+                    self.undelivered = outcome.changes;
+                    Err(error)
+                }
+            }
+        });
+        let mut outcome = match connected {
+            Ok(outcome) => outcome,
             Err(error) => {
-                self.write_index()?;
-                return Err(error);
+                if let Some(last) = results.iter_mut().rfind(|result| result.is_ok()) {
+                    *last = Err(error.into());
+                }
+                return results;
             }
         };
-        let hash = block.hash;
-        if new {
-            self.recent.insert(id, block);
+        for (block, result) in blocks.iter().zip(&mut results) {
+            if let Some(index) = outcome.rejected.iter().position(|(hash, _)| *hash == block.hash)
+                && result.is_ok()
+            {
+                *result = Err(BlockError::Invalid(outcome.rejected.swap_remove(index).1));
+            }
         }
-        let mut outcome = self.connect_stored()?;
-        outcome.more |= self.background_ready();
-        outcome.new = new;
-        if let Err(error) = self.flush_when_due(now_unix) {
-            self.undelivered = outcome.changes;
-            return Err(error.into());
+        match results.iter_mut().flatten().last() {
+            Some(last) => {
+                *last = BlockOutcome {
+                    new: last.new,
+                    ..outcome
+                }
+            }
+            None => self.undelivered = outcome.changes,
         }
-        if let Some(index) = outcome.rejected.iter().position(|(rejected, _)| *rejected == hash) {
-            let (_, reject) = outcome.rejected.swap_remove(index);
-            self.undelivered = outcome.changes;
-            return Err(BlockError::Invalid(reject));
-        }
-        Ok(outcome)
+        results
     }
 
     /// Checks a block as far as it goes without coins and writes it to its file.

@@ -8,6 +8,7 @@
 mod activate;
 mod block;
 pub mod build;
+mod checks;
 mod coin;
 mod coins;
 mod connect;
@@ -25,6 +26,7 @@ mod recent;
 mod reject;
 pub mod rules;
 pub mod script;
+mod script_cache;
 pub mod snapshot;
 mod store;
 mod summary;

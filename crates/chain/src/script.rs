@@ -4,11 +4,11 @@
 //! The kernel takes consensus flags only and answers yes or no: the policy flags of Core's mempool and the name of the
 //! script error are not available through it.
 
-use bitcoin::{BlockHash, Transaction, TxOut, consensus};
+use bitcoin::{Amount, BlockHash, Script, Transaction, TxOut, consensus};
 use bitcoinkernel as kernel;
 use bitcoinkernel::prelude::*;
 
-use crate::{Params, Reject, RejectKind};
+use crate::{Coin, Params, Reject, RejectKind};
 
 /// A set of script verification flags, numbered as in Core.
 pub type Flags = u32;
@@ -87,41 +87,47 @@ impl ScriptFail {
     }
 }
 
+/// An output as the transaction that spends it sees it.
+pub trait Spent {
+    /// What it is worth.
+    fn value(&self) -> Amount;
+    /// Who may spend it.
+    fn script(&self) -> &Script;
+}
+
+impl Spent for TxOut {
+    fn value(&self) -> Amount {
+        self.value
+    }
+
+    fn script(&self) -> &Script {
+        &self.script_pubkey
+    }
+}
+
+impl Spent for Coin {
+    fn value(&self) -> Amount {
+        self.output.value
+    }
+
+    fn script(&self) -> &Script {
+        &self.output.script_pubkey
+    }
+}
+
 /// Verifies every input of `tx`; `spent` holds the outputs that it spends, in input order. Pure computation: call it
 /// from as many threads as there are.
-pub fn verify_tx(tx: &Transaction, spent: &[TxOut], flags: Flags) -> Result<(), ScriptFail> {
+pub fn verify_tx(tx: &Transaction, spent: &[impl Spent], flags: Flags) -> Result<(), ScriptFail> {
     verify_raw(&consensus::serialize(tx), spent, flags)
 }
 
 /// [`verify_tx`] for a transaction in wire form, with its witness.
-pub fn verify_raw(raw: &[u8], spent: &[TxOut], flags: Flags) -> Result<(), ScriptFail> {
+pub fn verify_raw(raw: &[u8], spent: &[impl Spent], flags: Flags) -> Result<(), ScriptFail> {
     let tx = kernel::Transaction::new(raw).map_err(|_| ScriptFail::Unusable("it does not decode"))?;
     verify_all(&tx, spent, flags)
 }
 
-/// A block parsed once by the kernel, so that its transactions are verified without being copied again.
-pub struct BlockScripts {
-    block: kernel::Block,
-}
-
-impl BlockScripts {
-    /// Parses a block in wire form.
-    pub fn parse(raw: &[u8]) -> Result<Self, ScriptFail> {
-        let block = kernel::Block::new(raw).map_err(|_| ScriptFail::Unusable("the block does not decode"))?;
-        Ok(Self { block })
-    }
-
-    /// Verifies every input of the transaction at `index`; `spent` as in [`verify_tx`].
-    pub fn verify(&self, index: usize, spent: &[TxOut], flags: Flags) -> Result<(), ScriptFail> {
-        let tx = self
-            .block
-            .transaction(index)
-            .map_err(|_| ScriptFail::Unusable("no such transaction"))?;
-        verify_all(&tx, spent, flags)
-    }
-}
-
-fn verify_all(tx: &(impl TransactionExt + Sync), spent: &[TxOut], flags: Flags) -> Result<(), ScriptFail> {
+fn verify_all(tx: &(impl TransactionExt + Sync), spent: &[impl Spent], flags: Flags) -> Result<(), ScriptFail> {
     if tx.input_count() != spent.len() {
         return Err(ScriptFail::SpentCount {
             inputs: tx.input_count(),
@@ -131,9 +137,9 @@ fn verify_all(tx: &(impl TransactionExt + Sync), spent: &[TxOut], flags: Flags) 
     let refused = |_| ScriptFail::Unusable("a spent output was refused");
     let mut outputs = Vec::with_capacity(spent.len());
     for output in spent {
-        let script = kernel::ScriptPubkey::new(output.script_pubkey.as_bytes()).map_err(refused)?;
+        let script = kernel::ScriptPubkey::new(output.script().as_bytes()).map_err(refused)?;
         // An amount outside of the signed range is no amount; the rules refuse it before scripts are looked at.
-        let amount = i64::try_from(output.value.to_sat())
+        let amount = i64::try_from(output.value().to_sat())
             .map_err(|_| ScriptFail::Unusable("the amount of a spent output is out of range"))?;
         outputs.push((kernel::TxOut::new(&script, amount), script, amount));
     }
@@ -191,11 +197,11 @@ mod tests {
     fn a_wrong_count_of_spent_outputs_is_our_error_not_the_kernels() {
         let tx = Params::new(Network::Regtest).genesis.txdata[0].clone();
         assert_eq!(
-            verify_tx(&tx, &[], VERIFY_ALL),
+            verify_tx(&tx, &[] as &[TxOut], VERIFY_ALL),
             Err(ScriptFail::SpentCount { inputs: 1, spent: 0 })
         );
         assert!(matches!(
-            verify_raw(&[1, 2, 3], &[], VERIFY_ALL),
+            verify_raw(&[1, 2, 3], &[] as &[TxOut], VERIFY_ALL),
             Err(ScriptFail::Unusable(_))
         ));
     }

@@ -11,6 +11,14 @@ pub struct BlockUndo {
 }
 
 impl BlockUndo {
+    /// The memory that it takes, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        let coins = self.spent.iter().flatten();
+        coins
+            .map(|coin| size_of::<Coin>() + coin.output.script_pubkey.len())
+            .sum()
+    }
+
     /// Counts and lengths as LEB128 numbers, each coin as in the table.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();

@@ -11,13 +11,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockRead
 use std::time::Duration;
 
 use bitcoin::block::Header;
-use bitcoin::{BlockHash, OutPoint};
+use bitcoin::{BlockHash, OutPoint, Wtxid};
 use bytes::Bytes;
 use dunlin_store::{StoreError, Table};
 
 use crate::coins::{Change, Coins};
 use crate::files::{Kind, Reader};
 use crate::prune::Prune;
+use crate::script::Flags;
+use crate::script_cache::ScriptCache;
 use crate::snapshot::Unproven;
 use crate::tree::{NodeId, Tree};
 use crate::undo::BlockUndo;
@@ -42,6 +44,8 @@ pub(crate) struct Shared {
     loading: Mutex<Option<(u64, u64)>>,
     pub(crate) reader: Reader,
     pub(crate) table: Arc<dyn Table>,
+    /// What the mempool verified.
+    pub(crate) scripts: Arc<ScriptCache>,
     generation: AtomicU64,
     caught_up: AtomicBool,
     /// Held while a state is published.
@@ -72,6 +76,7 @@ impl Shared {
             loading: Mutex::new(None),
             reader,
             table,
+            scripts: Arc::default(),
             generation: AtomicU64::new(0),
             caught_up: AtomicBool::new(false),
             gate: Mutex::new(()),
@@ -191,6 +196,12 @@ impl View {
     /// The network's parameters.
     pub fn params(&self) -> &Params {
         &self.shared.params
+    }
+
+    /// Remembers that a transaction's scripts are good under `flags`, so that they need no check in a block. The
+    /// identifier commits to what they say and to the outputs that they spend.
+    pub fn note_verified(&self, wtxid: Wtxid, flags: Flags) {
+        self.shared.scripts.insert(wtxid, flags);
     }
 
     /// Rises with every change of the tip.

@@ -110,6 +110,7 @@ impl Pool {
             dust::check_spends(&entry.tx, parents, self.config.dust_feerate)?;
         }
         check_scripts(&entry.tx, &spent)?;
+        self.view.note_verified(wtxid, script::VERIFY_ALL);
 
         let replaced = self.names(&removed);
         self.remove(&removed);
@@ -166,8 +167,8 @@ impl Pool {
 
     /// The relative lock times of a transaction on the present chain.
     pub(crate) fn locks(&self, tx: &Transaction, coins: &[Coin], tip: &Block) -> SequenceLocks {
-        let heights: Vec<u32> = coins.iter().map(|coin| coin.height).collect();
-        sequence_locks(tx, &heights, |height| {
+        let heights = coins.iter().map(|coin| coin.height);
+        sequence_locks(tx, heights, |height| {
             let median = |entry: Block| entry.median_time_past;
             if height >= tip.height {
                 tip.median_time_past

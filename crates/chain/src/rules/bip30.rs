@@ -59,6 +59,13 @@ pub fn check_needed(params: &Params, height: u32, hash: &BlockHash, bip34_ancest
     !is_repeat(height, hash) && !on_known_chain
 }
 
+/// On a network with BIP 34 from its first block no valid block repeats a transaction: every coinbase begins with its
+/// own height, so no two are equal, and whatever else repeats would have to spend the same coins again. There the
+/// check is only needed to name the fault of a block that is refused anyway.
+pub fn is_ruled_out(params: &Params) -> bool {
+    params.bip34_height <= 1
+}
+
 /// The failure of a block whose transaction `txid` would overwrite an unspent output.
 pub fn repeated(txid: &Txid) -> Reject {
     Reject::consensus("bad-txns-BIP30", format!("tried to overwrite transaction {txid}"))
@@ -93,6 +100,13 @@ mod tests {
         assert!(check_needed(&params, 1_983_702, &other, known));
         assert!(is_overwritten(91_722, &hash(OVERWRITTEN[0].1)));
         assert!(!is_overwritten(91_723, &hash(OVERWRITTEN[0].1)));
+    }
+
+    #[test]
+    fn only_bip34_from_the_start_rules_repetitions_out() {
+        let ruled_out = |network| is_ruled_out(&Params::new(network));
+        assert!(!ruled_out(Network::Mainnet));
+        assert!(ruled_out(Network::Testnet4) && ruled_out(Network::Signet) && ruled_out(Network::Regtest));
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub use header::{
 };
 pub use merkle::{Merkle, merkle_root};
 pub use signet::check_signet_solution;
-pub use sigops::{Spent, legacy_sigops, p2sh_sigops, script_sigops, transaction_sigop_cost, witness_sigops};
+pub use sigops::{legacy_sigops, p2sh_sigops, script_sigops, transaction_sigop_cost, witness_sigops};
 pub use subsidy::subsidy;
 pub use target::{derive_target, retarget, work_of};
 pub use tx::{

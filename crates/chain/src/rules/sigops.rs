@@ -3,37 +3,19 @@
 //! The count is part of consensus, so it works on raw bytes and stops where Core's reader stops, whatever the script
 //! means.
 
+use bitcoin::Script;
 use bitcoin::opcodes::all::{
     OP_CHECKMULTISIG, OP_CHECKMULTISIGVERIFY, OP_CHECKSIG, OP_CHECKSIGVERIFY, OP_PUSHNUM_1, OP_PUSHNUM_16,
 };
-use bitcoin::{Script, TxOut};
 
 use super::ops::Ops;
-use crate::script::{Flags, VERIFY_P2SH, VERIFY_WITNESS};
-use crate::{Coin, Stack, TxParts};
+use crate::script::{Flags, Spent, VERIFY_P2SH, VERIFY_WITNESS};
+use crate::{Stack, TxParts};
 
 /// What a legacy or pay-to-script-hash operation weighs against the limit of a block.
 const WITNESS_SCALE_FACTOR: u64 = 4;
 /// Keys that a multisig without a readable count is charged for.
 const MAX_PUBKEYS_PER_MULTISIG: u64 = 20;
-
-/// Something with a script that an input spends.
-pub trait Spent {
-    /// The script.
-    fn script(&self) -> &Script;
-}
-
-impl Spent for TxOut {
-    fn script(&self) -> &Script {
-        &self.script_pubkey
-    }
-}
-
-impl Spent for Coin {
-    fn script(&self) -> &Script {
-        &self.output.script_pubkey
-    }
-}
 
 /// Operations in one script. `accurate` charges a multisig for the keys that the number before it names; otherwise
 /// always for 20.

@@ -144,14 +144,14 @@ impl SequenceLocks {
 /// Call it only where BIP 68 is in force. The version is compared without its sign: negative versions take part.
 pub fn sequence_locks(
     tx: &impl TxParts,
-    heights: &[u32],
+    heights: impl IntoIterator<Item = u32>,
     mut median_time_past_at: impl FnMut(u32) -> u32,
 ) -> SequenceLocks {
     let mut locks = SequenceLocks::NONE;
     if (tx.version() as u32) < 2 {
         return locks;
     }
-    for (input, &coin_height) in tx.inputs().zip(heights) {
+    for (input, coin_height) in tx.inputs().zip(heights) {
         let sequence = input.sequence;
         if sequence & SEQUENCE_LOCKTIME_DISABLE_FLAG != 0 {
             continue;
@@ -172,7 +172,7 @@ pub fn sequence_locks(
 /// BIP 68 as a rule of a block of `height` whose parent has `parent_median`; see [`sequence_locks`] for the rest.
 pub fn check_sequence_locks(
     tx: &impl TxParts,
-    heights: &[u32],
+    heights: impl IntoIterator<Item = u32>,
     height: u32,
     parent_median: u32,
     median_time_past_at: impl FnMut(u32) -> u32,

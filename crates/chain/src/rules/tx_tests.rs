@@ -199,7 +199,7 @@ fn relative_locks_by_height() {
         let mut tx = tx();
         tx.version = Version(version);
         tx.input[0].sequence = Sequence(sequence);
-        sequence_locks(&tx, &[coin], |_| panic!("no time lock here"))
+        sequence_locks(&tx, [coin], |_| panic!("no time lock here"))
     };
     assert_eq!(locks(2, 10, 100), SequenceLocks { height: 109, time: -1 });
     assert!(!locks(2, 10, 100).open_at(109, 0) && locks(2, 10, 100).open_at(110, 0));
@@ -223,7 +223,7 @@ fn relative_locks_by_time_start_at_the_median_before_the_coin() {
     let locks = |sequence: u32, coin: u32| {
         let mut tx = tx();
         tx.input[0].sequence = Sequence(sequence);
-        sequence_locks(&tx, &[coin], |height| 1_000_000 + height)
+        sequence_locks(&tx, [coin], |height| 1_000_000 + height)
     };
     let two = locks((1 << 22) | 2, 50);
     assert_eq!(
@@ -264,7 +264,7 @@ fn the_strictest_input_decides_and_the_failure_has_cores_name() {
         },
     ];
     let heights = [100, 10, 60, 1000];
-    let locks = sequence_locks(&tx, &heights, |height| height * 600);
+    let locks = sequence_locks(&tx, heights, |height| height * 600);
     assert_eq!(
         locks,
         SequenceLocks {
@@ -272,7 +272,7 @@ fn the_strictest_input_decides_and_the_failure_has_cores_name() {
             time: 9 * 600 + 512 - 1
         }
     );
-    let check = |height, median| check_sequence_locks(&tx, &heights, height, median, |height| height * 600);
+    let check = |height, median| check_sequence_locks(&tx, heights, height, median, |height| height * 600);
     assert_eq!(check(110, 5912), Ok(()));
     assert_eq!(reason(check(109, 5912)), "bad-txns-nonfinal");
     assert_eq!(reason(check(110, 5911)), "bad-txns-nonfinal");

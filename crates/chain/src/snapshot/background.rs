@@ -146,7 +146,10 @@ impl Chain {
         };
         *bytes += block.raw.len();
         match self.connect(overlay, next, &block) {
-            Ok(undo) => self.write_undo(next, &undo).map(|()| Next::Connected),
+            Ok(unchecked) => match self.check_scripts(&unchecked) {
+                Ok(()) => self.write_undo(next, &unchecked.undo).map(|()| Next::Connected),
+                Err(reject) => Ok(Next::Invalid(reject)),
+            },
             Err(ConnectError::Store(error)) => Err(error),
             Err(ConnectError::Reject(reject)) => Ok(Next::Invalid(reject)),
         }
