@@ -157,7 +157,7 @@ fn transactions_and_blocks_cross_when_we_dial() {
 #[test]
 fn transactions_and_blocks_cross_when_core_dials() {
     let dunlin = Dunlin::start(DUNLIN, &[]).unwrap();
-    // As Core is started by everybody: it tries the encrypted transport first and falls back to the plain one.
+    // As Core is started by everybody, with the encrypted transport.
     let core = Bitcoind::start(Options {
         v2transport: true,
         connect: vec![dunlin.doors().p2p],

@@ -90,12 +90,21 @@ impl<C: Codec> Link<C> {
         if !self.is_open() {
             return;
         }
+        self.queue(config, clock, |codec, send| codec.encode(msg, send));
+        self.wake();
+    }
+
+    /// Queues what `put` appends.
+    fn queue(&self, config: &ReactorConfig, clock: &Clock, put: impl FnOnce(&mut C, &mut SendBuf)) {
         let mut send = self.send.borrow_mut();
-        if send.is_empty() {
+        let (before, idle) = (send.len(), send.is_empty());
+        put(&mut self.codec.borrow_mut(), &mut send);
+        if send.len() == before {
+            return;
+        }
+        if idle {
             self.progress.set(clock.now());
         }
-        let before = send.len();
-        self.codec.borrow_mut().encode(msg, &mut send);
         self.peak.set(self.peak.get().max(send.len()));
         let queued = send.len().saturating_sub(before);
         self.since_writable
@@ -105,8 +114,6 @@ impl<C: Codec> Link<C> {
             *send = SendBuf::default();
             self.fail(DisconnectCause::Transport("the peer does not read what we send".into()));
         }
-        drop(send);
-        self.wake();
     }
 
     /// Sends what is queued until `deadline`, then ends.
@@ -352,6 +359,7 @@ where
     let mut bytes = TURN_BYTES;
     while messages > 0 && bytes > 0 && link.may_read(&driver.config, &driver.clock) {
         let decoded = link.codec.borrow_mut().decode(&mut reader.input);
+        link.queue(&driver.config, &driver.clock, Codec::respond);
         match decoded {
             Ok(Some(msg)) => {
                 messages -= 1;

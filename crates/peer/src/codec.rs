@@ -21,6 +21,10 @@ pub trait Codec {
 
     /// Appends the message's bytes; bulk payload by reference.
     fn encode(&mut self, msg: &Self::Msg, out: &mut SendBuf);
+
+    /// Appends what the framing itself has to say, such as its part of a key exchange and the messages that waited for
+    /// it. Called after each `decode`.
+    fn respond(&mut self, _out: &mut SendBuf) {}
 }
 
 /// The bytes of a peer broke the framing.

@@ -11,7 +11,8 @@ pub struct Config {
     pub seed: [u8; 32],
     /// BIP 14 name, such as `/Dunlin:0.1.0/`.
     pub user_agent: String,
-    /// What we offer, see [`services`].
+    /// What we offer, see [`services`]. With [`services::P2P_V2`] the encrypted transport is asked for on dialled links;
+    /// their codec must then speak it ([`Codec::encrypting`](crate::Codec::encrypting)).
     pub services: u64,
     /// When not empty: dial only these, and keep them connected.
     pub connect_only: Vec<SocketAddr>,

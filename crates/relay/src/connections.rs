@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use dunlin_peer::{CloseReason, DialToken, Direction, DisconnectCause, Link, LinkId, NetGroup, Now, canonical};
+use dunlin_peer::{
+    AddressEntry, CloseReason, DialToken, Direction, DisconnectCause, Link, LinkId, NetGroup, Now, canonical,
+};
 use rand::Rng;
 
 use crate::eviction::{self, Candidate};
 use crate::interface::AddKind;
 use crate::node::Node;
-use crate::peer::{Kind, Peer};
+use crate::peer::{Kind, Peer, Transport};
 use crate::wire::services;
 
 /// The first wait before a kept address is dialled again; doubles up to [`MAX_BACKOFF`].
@@ -42,11 +44,19 @@ struct Kept {
     link: Option<LinkId>,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Dial {
+    addr: SocketAddr,
+    kind: Kind,
+    /// The encrypted transport will be asked for.
+    encrypted: bool,
+}
+
 /// The dials under way and the addresses to keep.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     kept: BTreeMap<SocketAddr, Kept>,
-    dials: BTreeMap<DialToken, (SocketAddr, Kind)>,
+    dials: BTreeMap<DialToken, Dial>,
     last_token: u64,
     next_automatic: Now,
 }
@@ -111,7 +121,7 @@ impl Connections {
             return false;
         }
         let links = node.peers.values().filter(|peer| peer.kind == Kind::Automatic).count();
-        let dials = self.dials.values().filter(|(_, kind)| *kind == Kind::Automatic).count();
+        let dials = self.dials.values().filter(|dial| dial.kind == Kind::Automatic).count();
         links + dials < node.config.max_outbound
     }
 
@@ -135,7 +145,15 @@ impl Connections {
                 kept.dialling = linked.is_none();
             }
             if linked.is_none() {
-                self.dial(node, addr, Kind::Manual);
+                let encrypted = encrypts(node);
+                self.dial(
+                    node,
+                    Dial {
+                        addr,
+                        kind: Kind::Manual,
+                        encrypted,
+                    },
+                );
             }
         }
         if self.wants_automatic(node) && self.next_automatic <= now {
@@ -147,31 +165,40 @@ impl Connections {
                     EMPTY_INTERVAL
                 };
             if let Some(addr) = picked {
-                self.dial(node, addr, Kind::Automatic);
+                let v2 = |entry: &AddressEntry| entry.services & services::P2P_V2 != 0;
+                let encrypted = encrypts(node) && node.book.entry(&addr).is_some_and(v2);
+                self.dial(
+                    node,
+                    Dial {
+                        addr,
+                        kind: Kind::Automatic,
+                        encrypted,
+                    },
+                );
             }
         }
     }
 
-    fn dial(&mut self, node: &mut Node, addr: SocketAddr, kind: Kind) {
+    fn dial(&mut self, node: &mut Node, dial: Dial) {
         self.last_token += 1;
         let token = DialToken(self.last_token);
-        self.dials.insert(token, (addr, kind));
-        node.book.attempt(addr, node.now);
-        node.out.dial(addr, token);
+        self.dials.insert(token, dial);
+        node.book.attempt(dial.addr, node.now);
+        node.out.dial(dial.addr, token);
     }
 
     /// An address of the book in a network group that no outbound link uses yet.
     fn pick(&self, node: &mut Node) -> Option<SocketAddr> {
         let (now, unix) = (node.now, node.now.unix_secs());
         let mut taken: BTreeSet<SocketAddr> = node.peers.values().map(|peer| canonical(peer.addr)).collect();
-        taken.extend(self.dials.values().map(|(addr, _)| *addr));
+        taken.extend(self.dials.values().map(|dial| dial.addr));
         taken.extend(self.kept.keys());
         let outbound = node
             .peers
             .values()
             .filter(|peer| !peer.is_inbound())
             .map(|peer| peer.addr);
-        let dialled = self.dials.values().map(|(addr, _)| *addr);
+        let dialled = self.dials.values().map(|dial| dial.addr);
         let groups: BTreeSet<NetGroup> = outbound.chain(dialled).filter_map(|addr| group(addr.ip())).collect();
         let wanted = services::NETWORK | services::WITNESS;
         let Node { book, bans, rng, .. } = node;
@@ -185,11 +212,11 @@ impl Connections {
 
     /// A dial came to nothing.
     pub(crate) fn failed(&mut self, node: &Node, token: DialToken) {
-        let Some((addr, kind)) = self.dials.remove(&token) else {
+        let Some(dial) = self.dials.remove(&token) else {
             return;
         };
-        if kind == Kind::Manual {
-            self.lost(node, addr, None);
+        if dial.kind == Kind::Manual {
+            self.lost(node, dial.addr, None);
         }
     }
 
@@ -210,11 +237,12 @@ impl Connections {
         let dial = link.token.and_then(|token| self.dials.remove(&token));
         let kind = match (link.direction, dial) {
             (Direction::Inbound, _) => Kind::Inbound,
-            (Direction::Outbound, Some((_, kind))) => kind,
+            (Direction::Outbound, Some(dial)) => dial.kind,
             (Direction::Outbound, None) => Kind::Automatic,
         };
-        if let Some((addr, Kind::Manual)) = dial
-            && let Some(kept) = self.kept.get_mut(&addr)
+        if let Some(dial) = dial
+            && dial.kind == Kind::Manual
+            && let Some(kept) = self.kept.get_mut(&dial.addr)
         {
             kept.dialling = false;
             kept.link = Some(link.id);
@@ -228,7 +256,9 @@ impl Connections {
                 refusal = Some("too many connections");
             }
         }
-        node.peers.insert(link.id, Peer::new(link, kind, nonce, node.now));
+        let mut peer = Peer::new(link, kind, nonce, node.now);
+        peer.asked_encryption = dial.is_some_and(|dial| dial.encrypted);
+        node.peers.insert(link.id, peer);
         if let Some(text) = refusal {
             node.close(link.id, CloseReason::benign(text));
         }
@@ -236,12 +266,29 @@ impl Connections {
     }
 
     /// A link is gone; it is no longer among the peers.
-    pub(crate) fn gone(&mut self, node: &Node, peer: &Peer, cause: &DisconnectCause) {
+    pub(crate) fn gone(&mut self, node: &mut Node, peer: &Peer, cause: &DisconnectCause) {
         let found = self
             .kept
             .iter()
             .find(|(_, kept)| kept.link == Some(peer.link))
             .map(|(addr, _)| *addr);
+        // A peer that knows nothing of the encrypted transport takes its first bytes for nonsense and hangs up.
+        let refused = peer.asked_encryption && peer.transport == Transport::Detecting;
+        if refused && !matches!(cause, DisconnectCause::Ours(_)) {
+            if let Some(kept) = found.and_then(|addr| self.kept.get_mut(&addr)) {
+                kept.link = None;
+                kept.dialling = true;
+            }
+            let addr = found.unwrap_or(peer.addr);
+            return self.dial(
+                node,
+                Dial {
+                    addr,
+                    kind: peer.kind,
+                    encrypted: false,
+                },
+            );
+        }
         let Some(addr) = found else { return };
         if node.now.since(peer.connected_at) >= GOOD_LINK
             && let Some(kept) = self.kept.get_mut(&addr)
@@ -251,6 +298,11 @@ impl Connections {
         let fault = matches!(cause, DisconnectCause::Ours(reason) if reason.fault);
         self.lost(node, addr, fault.then_some(FAULT_BACKOFF));
     }
+}
+
+/// Whether we speak the encrypted transport.
+fn encrypts(node: &Node) -> bool {
+    node.config.services & services::P2P_V2 != 0
 }
 
 /// The network group for the sake of diversity; addresses of this machine and private ones have none.

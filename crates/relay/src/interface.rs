@@ -13,6 +13,7 @@ use dunlin_mempool::{Accepted, PoolReject};
 use dunlin_peer::{Direction, LinkId, Now};
 
 use crate::bans::{Ban, Subnet};
+use crate::peer::Transport;
 
 /// The program's own number for a question; the answer's event gives it back.
 pub type Ticket = u64;
@@ -375,6 +376,8 @@ pub struct PeerInfo {
     pub manual: bool,
     /// Whether the handshake is complete.
     pub ready: bool,
+    /// What carries the messages.
+    pub transport: Transport,
     /// What the peer offers, see [`services`](crate::services).
     pub services: u64,
     /// The peer's protocol version.

@@ -19,7 +19,7 @@ use crate::headers::{self, HeaderSync, Learned};
 use crate::interface::{Command, Done, Event, Job, Operated, PeerInfo, Ticket, TxSource, Which};
 use crate::known::Salt;
 use crate::node::Node;
-use crate::peer::{Kind, Peer, Stage};
+use crate::peer::{Kind, Peer, Stage, Transport};
 use crate::serve::Server;
 use crate::tx::{self, TxId, TxRelay};
 use crate::wire::{Message, services};
@@ -96,7 +96,14 @@ impl Relay {
         }
         peer.last_recv = now;
         let stage = peer.stage;
+        if peer.transport == Transport::Detecting && !matches!(msg, Message::Encrypt) {
+            peer.transport = match msg {
+                Message::Encrypted(session_id) => Transport::V2(session_id),
+                _ => Transport::V1,
+            };
+        }
         match msg {
+            Message::Encrypt | Message::Encrypted(_) => return,
             Message::Version(version) => return handshake::on_version(node, link, &version),
             _ if stage == Stage::AwaitVersion => return,
             Message::Verack => {
@@ -148,7 +155,9 @@ impl Relay {
             },
             // Serving the whole mempool is for bloom filter peers (BIP 35, BIP 111), which we do not offer.
             Message::Mempool => {}
-            Message::Version(_)
+            Message::Encrypt
+            | Message::Encrypted(_)
+            | Message::Version(_)
             | Message::Verack
             | Message::WtxidRelay
             | Message::SendAddrV2
@@ -504,7 +513,7 @@ impl Relay {
         };
         self.blocks.disconnected(&peer);
         self.txs.disconnected(link);
-        self.connections.gone(&self.node, &peer, cause);
+        self.connections.gone(&mut self.node, &peer, cause);
         if !peer.is_inbound() && peer.stage == Stage::Ready {
             let now = self.node.now;
             self.node.book.seen(peer.addr, now);
@@ -543,12 +552,12 @@ impl Machine for Relay {
             Input::DialFailed { token, .. } => self.connections.failed(&self.node, token),
             Input::Connected(link) => {
                 if self.connections.connected(&mut self.node, link)
-                    && self
-                        .node
-                        .peers
-                        .get(&link.id)
-                        .is_some_and(|peer| peer.kind != Kind::Inbound)
+                    && let Some(peer) = self.node.peers.get(&link.id)
+                    && peer.kind != Kind::Inbound
                 {
+                    if peer.asked_encryption {
+                        self.node.send(link.id, Message::Encrypt);
+                    }
                     handshake::send_version(&mut self.node, link.id);
                 }
             }
@@ -621,6 +630,7 @@ fn info(node: &Node, peer: &Peer) -> PeerInfo {
         direction: peer.direction(),
         manual: peer.kind == Kind::Manual,
         ready: peer.is_ready(),
+        transport: peer.transport,
         services: peer.services,
         version: peer.peer_version,
         user_agent: peer.user_agent.clone(),

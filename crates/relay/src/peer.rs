@@ -24,6 +24,17 @@ pub(crate) enum Kind {
     Manual,
 }
 
+/// What carries the messages of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Nothing was received that tells.
+    Detecting,
+    /// The plain one.
+    V1,
+    /// The encrypted one (BIP 324), with its session id.
+    V2([u8; 32]),
+}
+
 /// How far the handshake has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
@@ -42,6 +53,9 @@ pub(crate) struct Peer {
     pub(crate) addr: SocketAddr,
     pub(crate) kind: Kind,
     pub(crate) stage: Stage,
+    pub(crate) transport: Transport,
+    /// We dialled and asked for the encrypted transport.
+    pub(crate) asked_encryption: bool,
     /// We asked for the close: nothing more is read from it or sent to it.
     pub(crate) closing: bool,
     pub(crate) connected_at: Now,
@@ -81,6 +95,8 @@ impl Peer {
             addr: link.addr,
             kind,
             stage: Stage::AwaitVersion,
+            transport: Transport::Detecting,
+            asked_encryption: false,
             closing: false,
             connected_at: now,
             last_recv: now,

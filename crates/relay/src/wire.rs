@@ -1,13 +1,16 @@
-//! The wire: the v1 envelope, the messages and their bounds.
+//! The wire: the two transports, the messages and their bounds.
 
 mod address;
 pub(crate) mod codec;
+mod encrypted;
 pub(crate) mod message;
 mod payload;
+mod plain;
 pub(crate) mod version;
 
 pub use address::{Host, PeerAddr};
-pub use codec::{Codec, HEADER_LEN, MAX_PAYLOAD};
+pub use codec::Codec;
 pub use message::{Locator, MAX_ADDR, MAX_HEADERS, MAX_INV, MAX_LOCATOR, Message};
 pub use payload::Malformed;
+pub use plain::{HEADER_LEN, MAX_PAYLOAD};
 pub use version::{MAX_USER_AGENT, MIN_PEER_VERSION, PROTOCOL_VERSION, Version, services};

@@ -147,11 +147,14 @@ fn shared(blocks: Vec<Block>, height: u32) -> Result<Arc<Shared>> {
 
 fn converse(stream: TcpStream, shared: &Shared, we_dialled: bool) {
     lock(&shared.seen).connections += 1;
-    if let Ok(copy) = stream.try_clone() {
-        lock(&shared.open).push(copy);
-    }
-    // However it ended, the other side ended it: this peer never hangs up while it runs.
+    let copies = [stream.try_clone(), stream.try_clone()];
+    let [kept, ours] = copies;
+    lock(&shared.open).extend(kept);
+    // The other side ended it, or spoke the encrypted transport, at which an old peer hangs up.
     let _ = speak(stream, shared, we_dialled);
+    if let Ok(stream) = ours {
+        let _ = stream.shutdown(Shutdown::Both);
+    }
     lock(&shared.seen).closed += 1;
 }
 

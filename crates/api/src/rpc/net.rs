@@ -13,7 +13,7 @@ use super::error::{
 use super::json::{btc, btc_u, float};
 use super::method::{Answer, Call};
 use super::{help, unix_now, with_pool};
-use crate::backend::{AddKind, BackendError, PeerRow, Subnet, Which};
+use crate::backend::{AddKind, BackendError, PeerRow, Subnet, Transport, Which};
 
 /// The version of Core whose interface this one follows, as `getnetworkinfo` tells it to tools that ask.
 pub(crate) const CORE_VERSION: u32 = 319_900;
@@ -84,8 +84,13 @@ fn peer_json(row: &PeerRow) -> Value {
         (false, false) => "outbound-full-relay",
     };
     map.insert("connection_type".into(), kind.into());
-    map.insert("transport_protocol_type".into(), "v1".into());
-    map.insert("session_id".into(), "".into());
+    let (transport, session_id) = match info.transport {
+        Transport::Detecting => ("detecting", String::new()),
+        Transport::V1 => ("v1", String::new()),
+        Transport::V2(session_id) => ("v2", hex::encode(session_id)),
+    };
+    map.insert("transport_protocol_type".into(), transport.into());
+    map.insert("session_id".into(), session_id.into());
     Value::Object(map)
 }
 

@@ -14,7 +14,7 @@ use bitcoin::{BlockHash, Transaction};
 use dunlin_api::backend::{
     AddKind, AddRequest, AddSource, BackendError, Ban, BitcoinBackend, ChainOp, ChainOpError, InfoHash, Metainfo,
     NetTotals, Operated, PeerInfo, PeerRow, PeerStatus, State, SubmitBlockError, SubmitTxError, Subnet, TorrentBackend,
-    TorrentStatus, Which,
+    TorrentStatus, Transport, Which,
 };
 use dunlin_api::{Node, Stop};
 use dunlin_chain::indexes::{IndexKind, Indexer, Indexes};
@@ -83,6 +83,7 @@ pub fn peer(id: u64, addr: &str, direction: Direction) -> PeerRow {
             addr: addr.parse().unwrap(),
             direction,
             manual: false,
+            transport: Transport::V2([7; 32]),
             ready: true,
             services: 0x409,
             version: 70_016,

@@ -62,6 +62,9 @@ pub(crate) struct RunArgs {
     /// How many peers may connect to us
     #[arg(long, value_name = "N", default_value_t = 114, help_heading = "Bitcoin")]
     pub(crate) max_inbound: usize,
+    /// Speak the plain transport only, never the encrypted one (BIP 324)
+    #[arg(long, help_heading = "Bitcoin")]
+    pub(crate) no_v2transport: bool,
     /// Memory for coins not yet written, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 450, value_parser = clap::value_parser!(u64).range(4..=1_048_576),
           help_heading = "Bitcoin")]

@@ -103,7 +103,10 @@ impl Bitcoin {
         if args.prune != Prune::Off {
             config.services &= !services::NETWORK;
         }
-        let services = config.services;
+        if !args.no_v2transport {
+            config.services |= services::P2P_V2;
+        }
+        let offered = config.services;
         let machine = {
             let (view, pool) = (view.clone(), Arc::clone(&pool));
             move |now: Now| Relay::new(config, view, pool, addresses, now)
@@ -116,7 +119,13 @@ impl Bitcoin {
                 ..dunlin_net::ReactorConfig::new("bitcoin").listen(listen)
             },
             machine,
-            move |_| dunlin_relay::Codec::new(magic),
+            move |_| {
+                if offered & services::P2P_V2 == 0 {
+                    dunlin_relay::Codec::new(magic)
+                } else {
+                    dunlin_relay::Codec::encrypting(magic, rand::random())
+                }
+            },
             dispatcher(work, view.clone())?,
             on_event(
                 Arc::clone(&answers),
@@ -134,7 +143,7 @@ impl Bitcoin {
             answers,
             tip,
             dir: dir.to_owned(),
-            services,
+            services: offered,
             indexes,
             fault,
             commit: Mutex::new(Some(commit)),

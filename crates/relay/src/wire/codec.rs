@@ -1,31 +1,78 @@
-//! The v1 envelope: network magic, command, length, checksum.
+//! The transports of a link: the v1 envelope, or the encrypted one (BIP 324).
 //!
-//! A wrong magic or a length beyond the bound ends the link; a wrong checksum or a command that is not plain text
-//! drops the message and goes on, as Bitcoin Core does.
+//! Whoever dialled decides: a link whose first message is [`Message::Encrypt`] begins the encrypted handshake, any
+//! other message begins the v1 transport. Whoever was dialled looks at the first bytes: the network's magic means v1,
+//! anything else is taken for the peer's key. What is sent before the handshake is complete waits for it;
+//! [`Message::Encrypted`] tells the receiver that it is.
 
 use std::net::SocketAddr;
 
-use bitcoin::hashes::{Hash, HashEngine, sha256d};
 use bytes::BytesMut;
 use dunlin_peer::{Codec as Framing, CodecError, SendBuf};
 
+use super::encrypted::{Greeting, Session};
 use super::message::Message;
+use super::plain;
 
-/// Most bytes of a payload, `MAX_PROTOCOL_MESSAGE_LENGTH` of Core.
-pub const MAX_PAYLOAD: usize = 4_000_000;
-/// Bytes before the payload.
-pub const HEADER_LEN: usize = 24;
+/// What a v1 peer of any network sends first stands behind the magic.
+const VERSION_COMMAND: &[u8; 12] = b"version\0\0\0\0\0";
 
 /// Frames messages of one network; one for each link.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Codec {
     magic: [u8; 4],
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nothing was sent or received yet; with the seed of the keys when the link may be encrypted.
+    Fresh(Option<[u8; 32]>),
+    Plain,
+    /// Boxed: a link that only waits should cost little.
+    Handshake(Box<Handshake>),
+    Encrypted(Box<Session>),
+}
+
+#[derive(Debug)]
+struct Handshake {
+    greeting: Greeting,
+    /// Messages that wait for the keys: no more than a machine says before it hears anything.
+    held: Vec<Message>,
 }
 
 impl Codec {
-    /// A codec for the network with this magic, see [`dunlin_chain::Params`].
+    /// A codec for the network with this magic, see [`dunlin_chain::Params`], which speaks the v1 transport only.
     pub fn new(magic: [u8; 4]) -> Self {
-        Self { magic }
+        Self {
+            magic,
+            state: State::Fresh(None),
+        }
+    }
+
+    /// A codec that speaks the encrypted transport too. Its keys come from `seed`, which must be secret, random and
+    /// never used for another link.
+    pub fn encrypting(magic: [u8; 4], seed: [u8; 32]) -> Self {
+        Self {
+            magic,
+            state: State::Fresh(Some(seed)),
+        }
+    }
+
+    /// The transport of a link on which the other side speaks first; `None` while its bytes do not tell.
+    fn detect(&self, input: &BytesMut, seed: [u8; 32]) -> Result<Option<State>, CodecError> {
+        let seen = input.len().min(4);
+        if input[..seen] == self.magic[..seen] {
+            return Ok((seen == 4).then_some(State::Plain));
+        }
+        match input.get(4..16) {
+            None => Ok(None),
+            Some(command) if command == VERSION_COMMAND => Err(CodecError::new("wrong network magic")),
+            Some(_) => Ok(Some(State::Handshake(Box::new(Handshake {
+                greeting: Greeting::respond(self.magic, seed),
+                held: Vec::new(),
+            })))),
+        }
     }
 }
 
@@ -33,70 +80,60 @@ impl Framing for Codec {
     type Msg = Message;
 
     fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Message>, CodecError> {
-        loop {
-            let Some(head) = input.first_chunk::<HEADER_LEN>() else {
-                // Not even the magic may differ: a peer that speaks something else is told apart at once.
-                let seen = input.len().min(4);
-                if input[..seen] != self.magic[..seen] {
-                    return Err(CodecError::new("wrong network magic"));
-                }
-                return Ok(None);
+        if let State::Fresh(seed) = self.state {
+            self.state = match seed {
+                None => State::Plain,
+                Some(seed) => match self.detect(input, seed)? {
+                    Some(state) => state,
+                    None => return Ok(None),
+                },
             };
-            let (magic, rest) = head.split_at(4);
-            let (command, rest) = rest.split_at(12);
-            let (len, checksum) = rest.split_at(4);
-            if magic != self.magic {
-                return Err(CodecError::new("wrong network magic"));
+        }
+        match &mut self.state {
+            State::Fresh(_) => Ok(None),
+            State::Plain => plain::decode(self.magic, input),
+            State::Handshake(handshake) => {
+                let Some(mut session) = handshake.greeting.receive(input)? else {
+                    return Ok(None);
+                };
+                for msg in std::mem::take(&mut handshake.held) {
+                    session.encode(&msg);
+                }
+                let id = session.id();
+                self.state = State::Encrypted(Box::new(session));
+                Ok(Some(Message::Encrypted(id)))
             }
-            // The split leaves exactly four bytes.
-            let len = u32::from_le_bytes([len[0], len[1], len[2], len[3]]) as usize;
-            if len > MAX_PAYLOAD {
-                return Err(CodecError::new(format!("payload of {len} bytes is too large")));
-            }
-            if input.len() < HEADER_LEN + len {
-                return Ok(None);
-            }
-            let command = command_text(command);
-            let checksum = [checksum[0], checksum[1], checksum[2], checksum[3]];
-            let payload = input.split_to(HEADER_LEN + len).freeze().slice(HEADER_LEN..);
-            match command {
-                Some(command) if sum(&[&payload]) == checksum => return Ok(Some(Message::decode(&command, payload))),
-                _ => continue,
-            }
+            State::Encrypted(session) => session.decode(input),
         }
     }
 
     fn encode(&mut self, msg: &Message, out: &mut SendBuf) {
-        let (small, bulk) = msg.encode();
-        let mut head = [0; HEADER_LEN];
-        head[..4].copy_from_slice(&self.magic);
-        let command = msg.command().as_bytes();
-        let take = command.len().min(12);
-        head[4..4 + take].copy_from_slice(&command[..take]);
-        // No message that we build comes near four gigabytes.
-        let len = u32::try_from(small.len() + bulk.len()).unwrap_or(u32::MAX);
-        head[16..20].copy_from_slice(&len.to_le_bytes());
-        head[20..].copy_from_slice(&sum(&[&small, &bulk]));
-        out.put_slice(&head);
-        out.put_slice(&small);
-        out.put_bytes(bulk);
+        if let State::Fresh(seed) = self.state {
+            self.state = match (msg, seed) {
+                (Message::Encrypt, Some(seed)) => State::Handshake(Box::new(Handshake {
+                    greeting: Greeting::initiate(self.magic, seed),
+                    held: Vec::new(),
+                })),
+                _ => State::Plain,
+            };
+        }
+        match (&mut self.state, msg) {
+            (_, Message::Encrypt | Message::Encrypted(_)) | (State::Fresh(_), _) => {}
+            (State::Plain, _) => plain::encode(self.magic, msg, out),
+            (State::Handshake(handshake), _) => handshake.held.push(msg.clone()),
+            (State::Encrypted(session), _) => session.encode(msg),
+        }
+        self.respond(out);
     }
-}
 
-/// The first four bytes of the double SHA-256.
-fn sum(parts: &[&[u8]]) -> [u8; 4] {
-    let mut engine = sha256d::Hash::engine();
-    parts.iter().for_each(|part| engine.input(part));
-    let [a, b, c, d, ..] = sha256d::Hash::from_engine(engine).to_byte_array();
-    [a, b, c, d]
-}
-
-/// Printable characters, then nothing but zeros.
-fn command_text(bytes: &[u8]) -> Option<String> {
-    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
-    let (text, padding) = bytes.split_at(end);
-    let sound = text.iter().all(|byte| (0x20..0x7f).contains(byte)) && padding.iter().all(|&byte| byte == 0);
-    sound.then(|| text.iter().map(|&byte| char::from(byte)).collect())
+    fn respond(&mut self, out: &mut SendBuf) {
+        let bytes = match &mut self.state {
+            State::Fresh(_) | State::Plain => return,
+            State::Handshake(handshake) => handshake.greeting.take_output(),
+            State::Encrypted(session) => session.take_output(),
+        };
+        bytes.into_iter().for_each(|bytes| out.put_bytes(bytes));
+    }
 }
 
 /// The address that a `version` message names when the receiver's should not be told.

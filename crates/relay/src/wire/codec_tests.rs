@@ -12,8 +12,10 @@ use dunlin_chain::ParsedBlock;
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::super::plain::{HEADER_LEN, MAX_PAYLOAD, sum};
 use super::*;
 use crate::wire::{Host, Locator, PeerAddr, Version};
+use bitcoin::hashes::Hash;
 
 const MAINNET: [u8; 4] = [0xf9, 0xbe, 0xb4, 0xd9];
 

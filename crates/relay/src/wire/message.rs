@@ -36,6 +36,10 @@ pub struct Locator {
 /// What travels on a link of the Bitcoin network.
 #[derive(Clone, Debug)]
 pub enum Message {
+    /// Nothing that travels: said first on a link that we dialled, it asks for the encrypted transport (BIP 324).
+    Encrypt,
+    /// Nothing that travels: the encrypted transport stands. Its session id is the same on both sides.
+    Encrypted([u8; 32]),
     /// `version`.
     Version(Box<Version>),
     /// `verack`: the version was accepted.
@@ -103,6 +107,7 @@ impl Message {
     /// The command of the envelope.
     pub fn command(&self) -> &str {
         match self {
+            Self::Encrypt | Self::Encrypted(_) => "",
             Self::Version(_) => "version",
             Self::Verack => "verack",
             Self::WtxidRelay => "wtxidrelay",
@@ -228,7 +233,9 @@ impl Message {
             Self::Tx { tx, witness: false } => out = serialize(&without_witness(tx)),
             Self::Block(block) => bulk = block.raw.clone(),
             Self::RawBlock(bytes) => bulk = bytes.clone(),
-            Self::Verack
+            Self::Encrypt
+            | Self::Encrypted(_)
+            | Self::Verack
             | Self::WtxidRelay
             | Self::SendAddrV2
             | Self::SendHeaders

@@ -105,16 +105,25 @@ impl<Msg, C> End<Msg, C> {
 impl<M: Machine, C: Codec<Msg = M::Msg>> Sim<M, C> {
     /// Sends a message from one side; dropped when that side is not open.
     pub(super) fn send(&mut self, id: PipeId, side: Side, msg: M::Msg) {
+        let Some(end) = self.end_mut(id, side).filter(|end| end.is_open()) else {
+            return;
+        };
+        let mut encoded = SendBuf::default();
+        end.codec.encode(&msg, &mut encoded);
+        let whole = (!self.conditions.through_codec).then_some(msg);
+        self.transmit(id, side, &encoded, whole);
+    }
+
+    /// Sends bytes, or in their place the message that they stand for.
+    fn transmit(&mut self, id: PipeId, side: Side, encoded: &SendBuf, msg: Option<M::Msg>) {
         let Some(pipe) = self.pipes.get_mut(&id) else {
             return;
         };
-        let latency = pipe.latency;
-        let end = &mut pipe.ends[side.index()];
-        if !end.is_open() {
+        if encoded.is_empty() && msg.is_none() {
             return;
         }
-        let mut encoded = SendBuf::default();
-        end.codec.encode(&msg, &mut encoded);
+        let latency = pipe.latency;
+        let end = &mut pipe.ends[side.index()];
         let length = encoded.len();
         let bytes = Bytes::from(encoded.to_vec());
         end.unread += length;
@@ -129,10 +138,9 @@ impl<M: Machine, C: Codec<Msg = M::Msg>> Sim<M, C> {
             let why = "the peer does not read what we send";
             return self.queue.push(self.now, Happening::Cut { pipe: id, why });
         }
-        let parcel = if self.conditions.through_codec {
-            Parcel::Bytes(bytes)
-        } else {
-            Parcel::Message { msg, length }
+        let parcel = match msg {
+            None => Parcel::Bytes(bytes),
+            Some(msg) => Parcel::Message { msg, length },
         };
         self.post(id, side.other(), parcel, fate);
     }
@@ -198,7 +206,11 @@ impl<M: Machine, C: Codec<Msg = M::Msg>> Sim<M, C> {
             if !end.takes_in() || end.input.is_empty() {
                 return;
             }
-            match end.codec.decode(&mut end.input) {
+            let decoded = end.codec.decode(&mut end.input);
+            let mut response = SendBuf::default();
+            end.codec.respond(&mut response);
+            self.transmit(pipe, side, &response, None);
+            match decoded {
                 Ok(Some(msg)) => self.deliver(pipe, side, msg),
                 Ok(None) => return,
                 Err(error) => return self.end(pipe, side, DisconnectCause::Codec(error.to_string())),

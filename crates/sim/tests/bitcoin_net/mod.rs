@@ -118,7 +118,9 @@ pub fn net(seed: u64, count: usize, topology: Topology, informed: impl Fn(usize)
         ..Conditions::default()
     };
     let magic = params().magic;
-    let mut sim = Sim::new(seed, Now::from_unix_secs(START), conditions, move |_| Codec::new(magic));
+    let mut keys = ChaCha8Rng::seed_from_u64(seed);
+    let make_codec = move |_| Codec::encrypting(magic, keys.random());
+    let mut sim = Sim::new(seed, Now::from_unix_secs(START), conditions, make_codec);
     let history = history();
     let mut computers = Vec::new();
     for number in 0..count {
@@ -152,8 +154,11 @@ fn config(seed: u64, number: usize, count: usize, life: u32, topology: Topology)
     key[8..16].copy_from_slice(&(number as u64).to_be_bytes());
     key[16..20].copy_from_slice(&life.to_be_bytes());
     let ring = [1, count / 11 + 1, count / 3 + 1].map(|step| addr((number + step) % count));
+    // Some speak the plain transport only.
+    let encrypted = if number % 5 == 4 { 0 } else { services::P2P_V2 };
     Config {
         seed: key,
+        services: Config::default().services | encrypted,
         add_peers: match topology {
             Topology::Ring => ring.to_vec(),
             Topology::Free => Vec::new(),
@@ -174,7 +179,7 @@ fn address_book(seed: u64, number: usize, count: usize, now: Now) -> AddressBook
     for _ in 0..KNOWN {
         let other = addr(rng.random_range(0..count));
         if other != addr(number) {
-            let offered = services::NETWORK | services::WITNESS;
+            let offered = services::NETWORK | services::WITNESS | services::P2P_V2;
             book.add(other, offered, now.unix_secs() - 3600, other.ip());
         }
     }
