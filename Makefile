@@ -10,7 +10,7 @@ CARGO_FUZZ := $(TOOLS)/bin/cargo-fuzz
 export CCACHE_DIR ?= $(CACHE)/ccache
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test peers bench lint fmt clippy doc deny advisories fuzz install
+.PHONY: help run build test peers prove bench lint fmt clippy doc deny advisories fuzz install
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,15 @@ peers: ## Prepare the real peers that tests run against (bitcoind, libtorrent, T
 
 test: peers ## Install what is missing and run every test, those against real peers included
 	$(CARGO) test --release --locked --workspace
+
+# Seeds of the differential test, instants to kill at, bytes to change.
+SEEDS ?= 200
+KILLS ?= 200
+FLIPS ?= 1000
+
+prove: ## Run the chain's long tests: SEEDS stories beside Core's engine, KILLS kills, FLIPS changed bytes
+	DUNLIN_DIFFERENTIAL=1000..$$((1000 + $(SEEDS))) DUNLIN_KILLS=$(KILLS) DUNLIN_FLIPS=$(FLIPS) \
+		$(CARGO) test --release --locked -p dunlin-chain --test differential --test kill --test flip -- --nocapture
 
 bench: peers ## Measure Dunlin against real peers on the same work in the same run
 	$(CARGO) bench --profile release --locked -p dunlin --bench side_by_side -- $(ARGS)

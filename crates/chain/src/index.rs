@@ -105,7 +105,7 @@ fn location(bytes: &mut &[u8]) -> Option<Location> {
 }
 
 /// Puts a record into the tree; `None` when it is damaged or its parent is not there.
-fn restore(tree: &mut Tree, key: &[u8], value: &[u8]) -> Option<NodeId> {
+pub(crate) fn restore(tree: &mut Tree, key: &[u8], value: &[u8]) -> Option<NodeId> {
     let (header, mut rest) = value.split_first_chunk::<80>()?;
     let header: Header = deserialize(header).ok()?;
     let hash = header.block_hash();

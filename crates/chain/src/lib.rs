@@ -15,6 +15,8 @@ mod connect;
 mod engine;
 mod entry;
 mod files;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod index;
 pub mod indexes;
 mod invalidate;

@@ -153,7 +153,7 @@ fn a_negative_version_has_relative_locks() {
         let mut tx = regtest::spend(&[OutPoint::null()], &[(1, open_script())]);
         tx.version = Version(version);
         tx.input[0].sequence = Sequence(10);
-        let locks = rules::sequence_locks(&tx, &[100], |_| 0);
+        let locks = rules::sequence_locks(&tx, [100], |_| 0);
         assert_eq!(locks != SequenceLocks::NONE, held, "version {version}");
 
         let mut bench = Bench::new();
@@ -457,10 +457,10 @@ fn the_last_times_are_compared_as_what_they_are() {
     tx.lock_time = LockTime::from_consensus(u32::MAX - 1);
     assert!(rules::is_final(&tx, 1, u32::MAX));
     tx.input[0].sequence = Sequence((1 << 22) | 0xffff);
-    let locks = rules::sequence_locks(&tx, &[5], |_| u32::MAX);
+    let locks = rules::sequence_locks(&tx, [5], |_| u32::MAX);
     assert_eq!(locks.time, i64::from(u32::MAX) + (0xffff << 9) - 1);
     assert!(!locks.open_at(u32::MAX, u32::MAX));
     tx.input[0].sequence = Sequence(0xffff);
-    let locks = rules::sequence_locks(&tx, &[u32::MAX - 1], |_| 0);
+    let locks = rules::sequence_locks(&tx, [u32::MAX - 1], |_| 0);
     assert!(!locks.open_at(u32::MAX, 0));
 }

@@ -47,6 +47,11 @@ impl Story {
         story
     }
 
+    /// Takes its choices from here on elsewhere.
+    pub fn choose(&mut self, dice: Dice) {
+        self.maker.dice = dice;
+    }
+
     /// Whether a fuzzer's bytes are used up.
     pub fn is_out(&self) -> bool {
         self.maker.dice.is_out()
