@@ -13,9 +13,6 @@ use clap::{Parser, ValueEnum};
 
 use cost::Sample;
 
-/// The program under test.
-const DUNLIN: &str = env!("CARGO_BIN_EXE_dunlin");
-
 /// Measure Dunlin against real peers on the same work in the same run
 #[derive(Parser)]
 struct Args {
@@ -30,6 +27,9 @@ struct Args {
     /// Run one side only
     #[arg(long)]
     only: Option<Side>,
+    /// The program under test [default: the one built with this]
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_dunlin"), hide_default_value = true)]
+    program: String,
     /// What cargo adds
     #[arg(long, hide = true)]
     bench: bool,

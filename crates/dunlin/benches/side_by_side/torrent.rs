@@ -15,7 +15,7 @@ use dunlin_testkit::wait_until;
 use serde_json::json;
 
 use crate::cost::{Cost, Meter};
-use crate::{Args, DUNLIN, Rounds, Side};
+use crate::{Args, Rounds, Side};
 
 const SIZE: u64 = 1 << 30;
 const PIECE_LENGTH: u64 = 1 << 20;
@@ -33,7 +33,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let seed = Libtorrent::start()?;
         seed.seed(&file, folder.path())?;
         let cost = match side {
-            Side::Dunlin => dunlin(&file, &torrent.hash_hex(), seed.address())?,
+            Side::Dunlin => dunlin(&args.program, &file, &torrent.hash_hex(), seed.address())?,
             Side::Other => libtorrent(&file, &torrent.hash_hex(), seed.address())?,
         };
         Ok(cost.sample())
@@ -42,8 +42,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn dunlin(file: &Path, info_hash: &str, seed: SocketAddr) -> Result<Cost> {
-    let leech = Dunlin::start(DUNLIN, &["--disable", "bitcoin"])?;
+fn dunlin(program: &str, file: &Path, info_hash: &str, seed: SocketAddr) -> Result<Cost> {
+    let leech = Dunlin::start(program, &["--disable", "bitcoin"])?;
     let meter = Meter::start(leech.pid())?;
     let bytes = BASE64_STANDARD.encode(std::fs::read(file)?);
     leech.call("torrent.add", json!({"torrent": bytes, "peers": [seed.to_string()]}))?;

@@ -87,8 +87,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 impl Bench<'_> {
-    fn setup(&self, assume_valid: bool, cache: u64) -> Setup {
+    fn setup(&self, assume_valid: bool, cache: u64) -> Setup<'_> {
         Setup {
+            program: &self.args.program,
             peer: self.seed.p2p(),
             assume_valid: assume_valid.then(|| self.chain.tip.clone()),
             cache,

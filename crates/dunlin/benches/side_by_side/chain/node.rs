@@ -9,11 +9,13 @@ use dunlin_testkit::dunlin::Dunlin;
 use dunlin_testkit::{Rpc, wait_until};
 use serde_json::json;
 
+use crate::Side;
 use crate::cost::{Cost, Meter};
-use crate::{DUNLIN, Side};
 
 /// How a node is started.
-pub(super) struct Setup {
+pub(super) struct Setup<'a> {
+    /// Dunlin's program.
+    pub(super) program: &'a str,
     /// The only peer.
     pub(super) peer: SocketAddr,
     /// The block below which scripts are not checked.
@@ -30,14 +32,17 @@ pub(super) enum Node {
 
 impl Node {
     /// Starts one on an empty folder; the meter counts from before its birth.
-    pub(super) fn start(side: Side, setup: &Setup) -> Result<(Self, Meter)> {
+    pub(super) fn start(side: Side, setup: &Setup<'_>) -> Result<(Self, Meter)> {
         let start = Instant::now();
         let node = match side {
             Side::Dunlin => {
                 let (peer, cache) = (setup.peer.to_string(), setup.cache.to_string());
                 let assume_valid = setup.assume_valid.as_deref().unwrap_or("none");
                 let args = ["--connect", &peer, "--db-cache", &cache, "--assume-valid", assume_valid];
-                Self::Dunlin(Dunlin::start(DUNLIN, &[&args[..], &["--disable", "torrent"]].concat())?)
+                Self::Dunlin(Dunlin::start(
+                    setup.program,
+                    &[&args[..], &["--disable", "torrent"]].concat(),
+                )?)
             }
             Side::Other => Self::Core(Bitcoind::start(Options {
                 connect: vec![setup.peer],
