@@ -230,6 +230,9 @@ impl Chain {
     }
 
     pub(crate) fn follow(&mut self, outcome: &mut BlockOutcome) -> Result<(), StoreError> {
+        if self.is_reindexing() {
+            return Ok(());
+        }
         let mut bytes = 0;
         loop {
             let (tip, invalid) = {

@@ -14,14 +14,15 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bitcoin::block::Header;
 use bitcoin::{BlockHash, Work};
-use dunlin_store::{Batch, Space, StoreError};
+use dunlin_store::{Batch, Files, Space, StoreError};
 
 use crate::checks::ScriptPool;
 use crate::coins::Coins;
-use crate::files::{self, Kind, Reader, Writer};
+use crate::files::{self, Kind, Location, Reader, Writer};
 use crate::prune::{self, Prune};
 use crate::recent::Recent;
 use crate::snapshot::{AssumeUtxo, Background, Unproven};
@@ -29,7 +30,7 @@ use crate::tree::{NodeId, Tree};
 use crate::view::{Shared, View};
 use crate::{
     BlockError, BlockOutcome, ChainChange, ChainStore, HeaderReject, HeadersAccepted, OpenError, Params, ParsedBlock,
-    Reject, index, rules,
+    Reindex, Reject, index, reindex, rules,
 };
 
 /// Which blocks' scripts are taken as checked by others.
@@ -57,6 +58,10 @@ pub struct ChainConfig {
     pub prune: Prune,
     /// A block file takes no further block once it would pass this many bytes.
     pub block_file_bytes: u64,
+    /// What is made anew when the chain is opened.
+    pub reindex: Option<Reindex>,
+    /// Opening connects what was stored beyond the last flush. Without it, [`Chain::advance`] does.
+    pub catch_up: bool,
     /// Coins are written at least this often, in seconds of the clock that calls bring along.
     pub flush_interval: u64,
     /// Snapshots to believe beside those that the network's parameters name.
@@ -71,6 +76,8 @@ impl Default for ChainConfig {
             assume_valid: AssumeValid::Pinned,
             prune: Prune::Off,
             block_file_bytes: files::MAX_FILE_BYTES,
+            reindex: None,
+            catch_up: true,
             flush_interval: 60 * 60,
             assume_utxo: Vec::new(),
         }
@@ -114,7 +121,7 @@ pub struct Chain {
     /// The second set of coins, while a snapshot is being validated.
     pub(crate) background: Option<Background>,
     last_flush: Option<u64>,
-    _store: ChainStore,
+    store: ChainStore,
 }
 
 impl Chain {
@@ -126,10 +133,22 @@ impl Chain {
         let mut writer = Writer::new(Arc::clone(&store.files), params.magic, config.block_file_bytes);
         let reader = Reader::new(Arc::clone(&store.files), params.magic);
         let mut tree = Tree::new(&params.genesis.header);
+        let mut finding = false;
         match store.table.get(index::META, index::LAYOUT_KEY)? {
             None => begin(&params, &store, &mut writer, &mut tree)?,
             Some(layout) => {
                 check_store(&params, &store, &layout)?;
+                if config.reindex == Some(Reindex::Coins) {
+                    index::load(&*store.table, &mut tree)?;
+                    if tree.ids().any(|id| tree.node(id).pruned) {
+                        return Err(OpenError::Pruned);
+                    }
+                    tree = Tree::new(&params.genesis.header);
+                }
+                if reindex::prepare(&params, &store, config.reindex)? {
+                    reindex::reserve(&store, &mut writer)?;
+                    finding = true;
+                }
                 index::load(&*store.table, &mut tree)?;
             }
         }
@@ -183,11 +202,12 @@ impl Chain {
             undelivered: Vec::new(),
             background: None,
             last_flush: None,
-            _store: store,
+            store,
         };
         chain.open_background(index::other_coins(space))?;
+        chain.shared.reindexing.store(finding, Ordering::Relaxed);
         chain.link_loaded();
-        loop {
+        while chain.config.catch_up && !finding {
             let mut outcome = BlockOutcome::default();
             chain.follow(&mut outcome)?;
             chain.write_index()?;
@@ -200,9 +220,14 @@ impl Chain {
                 );
             }
             if !outcome.more {
-                return Ok(chain);
+                break;
             }
         }
+        Ok(chain)
+    }
+
+    pub(crate) fn files(&self) -> Arc<dyn Files> {
+        Arc::clone(&self.store.files)
     }
 
     /// Takes up the validation of a snapshot again; clears the second space for coins when there is none.
@@ -397,7 +422,7 @@ impl Chain {
         blocks: &[Arc<ParsedBlock>],
     ) -> Vec<Result<BlockOutcome, BlockError>> {
         let stored = blocks.iter().map(|block| {
-            let (id, new) = self.store_block(now_unix, block)?;
+            let (id, new) = self.store_block(now_unix, block, None)?;
             if new {
                 self.recent.insert(id, Arc::clone(block));
             }
@@ -451,8 +476,28 @@ impl Chain {
         results
     }
 
-    /// Checks a block as far as it goes without coins and writes it to its file.
-    fn store_block(&mut self, now_unix: u64, block: &Arc<ParsedBlock>) -> Result<(NodeId, bool), BlockError> {
+    /// Takes a block that lies in one of our files already; nothing is connected.
+    pub(crate) fn adopt_block(
+        &mut self,
+        now_unix: u64,
+        block: &Arc<ParsedBlock>,
+        at: Location,
+    ) -> Result<(), BlockError> {
+        if block.hash == self.params().genesis_hash {
+            self.shared.tree_mut().store_block(0, at, 1);
+            self.dirty.insert(0);
+            return Ok(());
+        }
+        self.store_block(now_unix, block, Some(at)).map(drop)
+    }
+
+    /// Checks a block as far as it goes without coins and writes it to its file, unless it lies in one.
+    fn store_block(
+        &mut self,
+        now_unix: u64,
+        block: &Arc<ParsedBlock>,
+        place: Option<Location>,
+    ) -> Result<(NodeId, bool), BlockError> {
         let known = {
             let tree = self.shared.tree();
             let known = tree.find(&block.hash);
@@ -500,7 +545,10 @@ impl Chain {
             }
             return Err(BlockError::Invalid(reject));
         }
-        let at = self.writer.append_block(&block.raw)?;
+        let at = match place {
+            Some(at) => at,
+            None => self.writer.append_block(&block.raw)?,
+        };
         let count = u32::try_from(block.txids.len()).unwrap_or(u32::MAX);
         self.shared.tree_mut().store_block(id, at, count);
         self.dirty.insert(id);

@@ -28,7 +28,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn name(self, number: u32) -> String {
+    pub(crate) fn name(self, number: u32) -> String {
         match self {
             Self::Block => format!("blk{number:05}.dat"),
             Self::Undo => format!("rev{number:05}.dat"),
@@ -50,6 +50,16 @@ pub(crate) struct Location {
 }
 
 impl Location {
+    /// The place of a record whose frame begins at `offset`.
+    pub(crate) fn of(file: u32, offset: u64, data: &[u8]) -> Self {
+        Self {
+            file,
+            offset,
+            len: u32::try_from(data.len()).unwrap_or(u32::MAX),
+            checksum: checksum(data),
+        }
+    }
+
     fn end(&self) -> u64 {
         self.offset.saturating_add(FRAME).saturating_add(u64::from(self.len))
     }
@@ -140,6 +150,12 @@ impl Writer {
     /// Bytes of the block file of this number and its undo file.
     pub(crate) fn bytes_of(&self, file: u32) -> u64 {
         self.ends.range((file, false)..=(file, true)).map(|(_, end)| end).sum()
+    }
+
+    /// Leaves a block file of this length as it is: new blocks go to the next.
+    pub(crate) fn reserve(&mut self, file: u32, len: u64) {
+        self.ends.insert((file, false), len);
+        self.block_file = self.block_file.max(file.saturating_add(1));
     }
 
     /// Deletes the block file of this number and its undo file.

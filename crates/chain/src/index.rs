@@ -30,7 +30,7 @@ pub(crate) const INDEX: Space = Space(1);
 pub(crate) const META: Space = Space(2);
 
 /// A second set of unspent outputs, while a snapshot is being loaded or validated.
-const COINS_BESIDE: Space = Space(3);
+pub(crate) const COINS_BESIDE: Space = Space(3);
 
 /// Key of the layout's number in [`META`].
 pub(crate) const LAYOUT_KEY: &[u8] = b"layout";

@@ -7,6 +7,7 @@
 
 mod activate;
 mod block;
+mod block_stream;
 pub mod build;
 mod checks;
 mod coin;
@@ -17,6 +18,7 @@ mod entry;
 mod files;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod import;
 mod index;
 pub mod indexes;
 mod invalidate;
@@ -25,6 +27,7 @@ mod overlay;
 mod params;
 mod prune;
 mod recent;
+mod reindex;
 mod reject;
 pub mod rules;
 pub mod script;
@@ -43,10 +46,12 @@ pub use coin::Coin;
 pub use dunlin_store::StoreError;
 pub use engine::{AssumeValid, Chain, ChainConfig};
 pub use entry::{ChainTip, Entry, Status, TipStatus};
+pub use import::{Import, ImportError, ImportProgress};
 pub use invalidate::OperateError;
 pub use outcome::{BlockError, BlockOutcome, ChainChange, HeaderReject, HeadersAccepted, OpenError};
 pub use params::{Network, Params, UnknownNetwork};
 pub use prune::{KEEP as PRUNE_KEEP, Prune};
+pub use reindex::Reindex;
 pub use reject::{Reject, RejectKind};
 pub use store::ChainStore;
 pub use summary::CoinsSummary;

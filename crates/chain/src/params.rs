@@ -1,4 +1,4 @@
-//! The four networks and what sets their consensus apart.
+//! The five networks and what sets their consensus apart.
 //!
 //! The values are Bitcoin Core's (`kernel/chainparams.cpp`, version 31): heights of buried deployments (BIP 34, 65,
 //! 66, 68/112/113, 141/143/147), proof-of-work limits and retargeting, the two blocks whose scripts break later
@@ -19,6 +19,8 @@ use crate::snapshot::AssumeUtxo;
 pub enum Network {
     /// The network on which people pay.
     Mainnet,
+    /// The public test network before BIP 94.
+    Testnet3,
     /// The public test network of BIP 94.
     Testnet4,
     /// The signed test network of BIP 325, with the default challenge.
@@ -29,12 +31,19 @@ pub enum Network {
 
 impl Network {
     /// Every network.
-    pub const ALL: [Self; 4] = [Self::Mainnet, Self::Testnet4, Self::Signet, Self::Regtest];
+    pub const ALL: [Self; 5] = [
+        Self::Mainnet,
+        Self::Testnet3,
+        Self::Testnet4,
+        Self::Signet,
+        Self::Regtest,
+    ];
 
     /// The name in commands and in the configuration.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Mainnet => "mainnet",
+            Self::Testnet3 => "testnet3",
             Self::Testnet4 => "testnet4",
             Self::Signet => "signet",
             Self::Regtest => "regtest",
@@ -45,6 +54,7 @@ impl Network {
     pub const fn chain_name(self) -> &'static str {
         match self {
             Self::Mainnet => "main",
+            Self::Testnet3 => "test",
             other => other.name(),
         }
     }
@@ -53,6 +63,7 @@ impl Network {
     pub const fn to_bitcoin(self) -> bitcoin::Network {
         match self {
             Self::Mainnet => bitcoin::Network::Bitcoin,
+            Self::Testnet3 => bitcoin::Network::Testnet,
             Self::Testnet4 => bitcoin::Network::Testnet4,
             Self::Signet => bitcoin::Network::Signet,
             Self::Regtest => bitcoin::Network::Regtest,
@@ -68,7 +79,7 @@ impl fmt::Display for Network {
 
 /// The text names no network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not one of mainnet, testnet4, signet, regtest")]
+#[error("`{0}` is not one of mainnet, testnet3, testnet4, signet, regtest")]
 pub struct UnknownNetwork(pub String);
 
 impl FromStr for Network {
@@ -193,6 +204,26 @@ impl Params {
                     ),
                 ],
                 ..Self::modern(network, [0xf9, 0xbe, 0xb4, 0xd9], 8333)
+            },
+            Network::Testnet3 => Self {
+                allow_min_difficulty_blocks: true,
+                bip34_height: 21_111,
+                bip34_hash: Some(hash("0000000023b3a96d3484e5abb3755c413e7d41500f8e2a5c3f0dd01299cd8ef8")),
+                bip65_height: 581_885,
+                bip66_height: 330_776,
+                csv_height: 770_112,
+                segwit_height: 834_624,
+                script_flag_exceptions: vec![
+                    // A spend that BIP 16 refuses.
+                    (
+                        hash("00000000dd30457c001f4095d208cc1296b0eed002427aa599874af7a432b105"),
+                        script::VERIFY_NONE,
+                    ),
+                ],
+                minimum_chain_work: work("0000000000000000000000000000000000000000000017dde1c649f3708d14b6"),
+                // Height 4,842,348.
+                assume_valid: Some(hash("000000007a61e4230b28ac5cb6b5e5a0130de37ac1faf2f8987d2fa6505b67f4")),
+                ..Self::modern(network, [0x0b, 0x11, 0x09, 0x07], 18333)
             },
             Network::Testnet4 => Self {
                 allow_min_difficulty_blocks: true,
@@ -353,6 +384,10 @@ mod tests {
                 "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f",
             ),
             (
+                Network::Testnet3,
+                "000000000933ea01ad0ee984209779baaec3ced90fa3f408719526f8d77f4943",
+            ),
+            (
                 Network::Testnet4,
                 "00000000da84f2bafbbc53dee25a72ae507ff4914b867c565be350b0da8bf043",
             ),
@@ -387,6 +422,7 @@ mod tests {
             assert_eq!(network.name().parse(), Ok(network));
             assert_eq!(network.chain_name().parse(), Ok(network));
         }
+        assert_eq!("test".parse(), Ok(Network::Testnet3));
         assert!("testnet".parse::<Network>().is_err());
     }
 }

@@ -170,7 +170,7 @@ impl Chain {
 
 /// Key of the list of deleted files, in the table's facts. It only grows: whether a deletion has reached the disk is not
 /// known, so each start deletes again what a power loss may have brought back. Numbers are never used twice.
-const DOOMED_KEY: &[u8] = b"doomed";
+pub(crate) const DOOMED_KEY: &[u8] = b"doomed";
 
 fn encode(files: &BTreeSet<u32>) -> Vec<u8> {
     files.iter().flat_map(|file| file.to_be_bytes()).collect()

@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     /// Held while a state is published.
     gate: Mutex<()>,
     prune: Prune,
+    /// Blocks are being found in our own files.
+    pub(crate) reindexing: AtomicBool,
     /// Who still needs blocks, and from which height on.
     holds: Mutex<BTreeMap<&'static str, u32>>,
     /// What the operator has to know.
@@ -81,6 +83,7 @@ impl Shared {
             caught_up: AtomicBool::new(false),
             gate: Mutex::new(()),
             prune,
+            reindexing: AtomicBool::new(false),
             holds: Mutex::default(),
             warning: Mutex::default(),
             bell: Default::default(),
@@ -366,6 +369,10 @@ impl View {
     /// Blocks to fetch: those that the validated chain has lost to a damaged disk, then those on the way to the best
     /// header that are not stored, in height order, without those that `skip` names; at most `max`.
     pub fn missing_blocks(&self, max: usize, skip: impl Fn(&BlockHash) -> bool) -> Vec<(u32, BlockHash)> {
+        if self.shared.reindexing.load(Ordering::Relaxed) {
+            // They may well be in our own files.
+            return Vec::new();
+        }
         let missing = |tree: &Tree, id: NodeId| {
             let node = tree.node(id);
             (node.block.is_none() && !node.invalid).then_some((node.height, node.hash))

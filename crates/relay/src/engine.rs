@@ -8,6 +8,7 @@ use dunlin_chain::{BlockError, BlockOutcome, Chain, ChainChange, OperateError, P
 use dunlin_mempool::Pool;
 use dunlin_peer::Now;
 
+use crate::importing::Importing;
 use crate::interface::{ChainOp, Done, Job, Operated};
 
 /// Runs jobs one after another: on the commit thread of the program, or directly in the simulator.
@@ -16,12 +17,18 @@ pub struct Engine {
     pub chain: Chain,
     /// The mempool, which everyone else reads.
     pub pool: Arc<RwLock<Pool>>,
+    /// Files to import.
+    pub import: Option<Importing>,
 }
 
 impl Engine {
     /// An engine over a chain and the mempool that belongs to it.
     pub fn new(chain: Chain, pool: Arc<RwLock<Pool>>) -> Self {
-        Self { chain, pool }
+        Self {
+            chain,
+            pool,
+            import: None,
+        }
     }
 
     /// Carries out one job.
@@ -54,6 +61,13 @@ impl Engine {
                 Done::Operated {
                     ticket,
                     outcome,
+                    result,
+                }
+            }
+            Job::CatchUp => {
+                let result = self.catch_up(now);
+                Done::CaughtUp {
+                    more: result.is_ok() && self.import.is_some(),
                     result,
                 }
             }
@@ -113,6 +127,22 @@ impl Engine {
         };
         self.follow(now, &outcome.changes);
         Ok((outcome, Operated::Done))
+    }
+
+    /// Does a piece of what is left: importing files, then connecting stored blocks.
+    fn catch_up(&mut self, now: Now) -> Result<BlockOutcome, StoreError> {
+        let Some(import) = &mut self.import else {
+            return self.advance(now);
+        };
+        let outcome = match import.step(&mut self.chain, now)? {
+            Some(outcome) => outcome,
+            None => {
+                self.import = None;
+                return self.advance(now);
+            }
+        };
+        self.follow(now, &outcome.changes);
+        Ok(outcome)
     }
 
     fn follow(&mut self, now: Now, changes: &[ChainChange]) {

@@ -104,6 +104,8 @@ pub enum Command {
         /// What.
         op: ChainOp,
     },
+    /// Does what the engine has left to do at its start: connect stored blocks, import files.
+    CatchUp,
     /// Asks for the state of every peer.
     Peers {
         /// Given back in [`Event::Peers`].
@@ -282,6 +284,8 @@ pub enum Job {
         /// What.
         op: ChainOp,
     },
+    /// A piece of what the engine has left to do at its start.
+    CatchUp,
     /// Offer a transaction to the mempool.
     AcceptTx {
         /// Who sent it.
@@ -338,6 +342,13 @@ pub enum Done {
         outcome: BlockOutcome,
         /// What to answer.
         result: Result<Operated, OperateError>,
+    },
+    /// Answer to [`Job::CatchUp`].
+    CaughtUp {
+        /// What happened to the chain.
+        result: Result<BlockOutcome, StoreError>,
+        /// There is more to do.
+        more: bool,
     },
     /// Answer to [`Job::AcceptTx`].
     Tx {

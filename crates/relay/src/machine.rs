@@ -263,6 +263,16 @@ impl Relay {
                 self.follow(outcome, None);
                 self.blocks.pump(&mut self.node, None);
             }
+            Done::CaughtUp { result, more } => {
+                self.blocks.invalidate();
+                match result {
+                    Ok(outcome) => self.follow(outcome, None),
+                    Err(error) => self.store_failed(&error),
+                }
+                if more {
+                    self.node.out.job(Job::CatchUp);
+                }
+            }
             Done::Tx { source, tx, result } => {
                 if let TxSource::Peer(link) = source {
                     self.node.peer_job_done(link);
@@ -484,6 +494,7 @@ impl Relay {
                     block,
                 });
             }
+            Command::CatchUp => node.out.job(Job::CatchUp),
             Command::Operate { ticket, op } => node.out.job(Job::Operate { ticket, op }),
             Command::SubmitTx { ticket, tx } => {
                 node.out.job(Job::AcceptTx {

@@ -37,7 +37,7 @@ fn prune(text: &str) -> Result<Prune, String> {
                         DATA/dunlin.toml is read when it is there; the command line wins over the file."
 )]
 pub(crate) struct RunArgs {
-    /// The Bitcoin network: mainnet, testnet4, signet or regtest
+    /// The Bitcoin network: mainnet, testnet3, testnet4, signet or regtest
     #[arg(long, value_name = "NETWORK", default_value = "mainnet")]
     pub(crate) network: Network,
     /// Where everything is kept [default: ~/.dunlin]
@@ -73,6 +73,15 @@ pub(crate) struct RunArgs {
     /// asks; 0 keeps all
     #[arg(long, value_name = "MIB", default_value = "0", value_parser = prune, help_heading = "Bitcoin")]
     pub(crate) prune: Prune,
+    /// Take blocks from a file, or from a folder of blk?????.dat files, as Bitcoin Core writes them (repeatable)
+    #[arg(long, value_name = "FILE", help_heading = "Bitcoin")]
+    pub(crate) load_block: Vec<PathBuf>,
+    /// Make the index of blocks and the coins anew from our block files
+    #[arg(long, help_heading = "Bitcoin")]
+    pub(crate) reindex: bool,
+    /// Make only the coins anew
+    #[arg(long, conflicts_with = "reindex", help_heading = "Bitcoin")]
+    pub(crate) reindex_chainstate: bool,
     /// Skip script checks below this block, or `none` to check every script [default: pinned for each network]
     #[arg(long, value_name = "HASH|none", help_heading = "Bitcoin")]
     pub(crate) assume_valid: Option<String>,

@@ -11,11 +11,11 @@ use anyhow::{Context, bail};
 use bitcoin::BlockHash;
 use dunlin_api::Stop;
 use dunlin_chain::indexes::{IndexKind, Indexer, Indexes};
-use dunlin_chain::{Chain, ChainConfig, Network, Params, Prune, View};
+use dunlin_chain::{Chain, ChainConfig, Network, Params, Prune, Reindex, View};
 use dunlin_mempool::Pool;
 use dunlin_net::Completer;
 use dunlin_peer::{Now, Reach};
-use dunlin_relay::{Command, Done, Engine, Event, Job, Relay, services};
+use dunlin_relay::{Command, Done, Engine, Event, Importing, Job, Relay, services};
 use tokio::sync::watch;
 
 use super::address_file;
@@ -61,6 +61,12 @@ impl Bitcoin {
         let mut config = ChainConfig {
             cache_bytes: usize::try_from(args.db_cache << 20)?,
             prune: args.prune,
+            reindex: match (args.reindex, args.reindex_chainstate) {
+                (true, _) => Some(Reindex::Everything),
+                (false, true) => Some(Reindex::Coins),
+                (false, false) => None,
+            },
+            catch_up: false,
             ..ChainConfig::default()
         };
         if let Some(assume_valid) = &args.assume_valid {
@@ -68,6 +74,7 @@ impl Bitcoin {
         }
         let chain = Chain::open_dir(params.clone(), dir, config)
             .with_context(|| format!("cannot open the chain in {}", dir.display()))?;
+        let import = Importing::new(&chain, &args.load_block).context("--load-block")?;
         let view = chain.view();
         let (indexes, indexer) = start_indexes(&args.index, dir, view.clone())?;
         let pool = Arc::new(RwLock::new(Pool::new(dunlin_mempool::Config::default(), view.clone())));
@@ -78,7 +85,8 @@ impl Bitcoin {
         let (tip_sender, tip) = watch::channel(view.tip().hash);
         let answers = Arc::new(Answers::default());
         let (work, jobs) = channel::<Work>();
-        let engine = Engine::new(chain, Arc::clone(&pool));
+        let mut engine = Engine::new(chain, Arc::clone(&pool));
+        engine.import = import;
         let stop_on_failure = stop.clone();
         let fault = Fault::default();
         let commit_fault = Arc::clone(&fault);
@@ -136,6 +144,7 @@ impl Bitcoin {
             ),
         )
         .context("cannot listen for Bitcoin peers; choose another address with --listen")?;
+        reactor.command(Command::CatchUp);
         Ok(Self {
             reactor,
             view,

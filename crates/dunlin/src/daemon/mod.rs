@@ -195,6 +195,7 @@ async fn listen(addr: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
 fn default_rpc(network: Network) -> SocketAddr {
     let port = match network {
         Network::Mainnet => 8332,
+        Network::Testnet3 => 18332,
         Network::Testnet4 => 48332,
         Network::Signet => 38332,
         Network::Regtest => 18443,
