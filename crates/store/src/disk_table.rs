@@ -23,18 +23,10 @@ impl DiskTable {
     /// # Errors
     /// [`StoreError`] when the directory cannot be used or what is in it is no table.
     pub fn open(path: &Path, spaces: &[&str], cache_bytes: u64) -> Result<Self, StoreError> {
-        let wrap = |error| engine_error(path, error);
-        std::fs::create_dir_all(path).map_err(|error| StoreError::from_io(path, error))?;
-        let database = Database::builder(path)
-            .cache_size(cache_bytes)
-            .worker_threads(2)
-            .open()
-            .map_err(wrap)?;
-        let spaces = spaces
-            .iter()
-            .map(|name| database.keyspace(name, KeyspaceCreateOptions::default))
-            .collect::<Result<_, _>>()
-            .map_err(wrap)?;
+        if is_missing(path)? {
+            create(path, spaces, cache_bytes)?;
+        }
+        let (database, spaces) = engine(path, spaces, cache_bytes)?;
         Ok(Self {
             path: path.to_owned(),
             database,
@@ -45,6 +37,51 @@ impl DiskTable {
     fn space(&self, space: Space) -> Result<&Keyspace, StoreError> {
         find(&self.spaces, &self.path, space)
     }
+}
+
+/// Whether there is no table yet.
+fn is_missing(path: &Path) -> Result<bool, StoreError> {
+    match std::fs::read_dir(path) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(StoreError::from_io(path, error)),
+    }
+}
+
+/// Makes a table beside its place and moves it there when it is whole: the engine cannot open what a process left behind
+/// that was stopped while it made one.
+fn create(path: &Path, spaces: &[&str], cache_bytes: u64) -> Result<(), StoreError> {
+    let draft = path.with_extension("new");
+    let failed = |error| StoreError::from_io(&draft, error);
+    match std::fs::remove_dir_all(&draft) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => std::fs::create_dir_all(&draft).map_err(failed)?,
+    }
+    let (database, spaces) = engine(&draft, spaces, cache_bytes)?;
+    database
+        .persist(PersistMode::SyncAll)
+        .map_err(|error| engine_error(&draft, error))?;
+    drop((spaces, database));
+    std::fs::rename(&draft, path).map_err(failed)?;
+    // The new name must survive a power loss, too.
+    path.parent()
+        .map_or(Ok(()), |parent| std::fs::File::open(parent)?.sync_all())
+        .map_err(failed)
+}
+
+fn engine(path: &Path, spaces: &[&str], cache_bytes: u64) -> Result<(Database, Vec<Keyspace>), StoreError> {
+    let wrap = |error| engine_error(path, error);
+    let database = Database::builder(path)
+        .cache_size(cache_bytes)
+        .worker_threads(2)
+        .open()
+        .map_err(wrap)?;
+    let spaces = spaces
+        .iter()
+        .map(|name| database.keyspace(name, KeyspaceCreateOptions::default))
+        .collect::<Result<_, _>>()
+        .map_err(wrap)?;
+    Ok((database, spaces))
 }
 
 fn find<'a>(spaces: &'a [Keyspace], path: &Path, space: Space) -> Result<&'a Keyspace, StoreError> {
@@ -152,5 +189,30 @@ impl Frozen for FrozenDisk {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_a_table_that_was_never_finished_is_no_obstacle() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("chainstate");
+        let draft = dir.path().join("chainstate.new");
+        std::fs::create_dir_all(draft.join("keyspaces")).unwrap();
+        std::fs::write(draft.join("0.jnl"), []).unwrap();
+        // An empty directory is no table either.
+        std::fs::create_dir(&path).unwrap();
+        let table = DiskTable::open(&path, &["coins"], 1 << 20).unwrap();
+        let mut batch = Batch::default();
+        batch.put(Space(0), *b"key", *b"value");
+        table.write(batch, true).unwrap();
+        drop(table);
+        assert!(!draft.exists());
+        let table = DiskTable::open(&path, &["coins"], 1 << 20).unwrap();
+        assert_eq!(table.get(Space(0), b"key").unwrap().unwrap(), b"value");
     }
 }
