@@ -11,6 +11,7 @@ mod blame;
 mod choker;
 pub mod command;
 pub mod create;
+pub mod dht;
 pub mod disk;
 pub mod id;
 pub mod magnet;
