@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::dht::Saved;
 use crate::resume::Resume;
 use crate::status::TorrentStatus;
 use crate::tracker::{self, TrackerError};
@@ -22,8 +23,21 @@ pub struct Config {
     pub listen_port: Option<u16>,
     /// Where resume files are kept; `None` keeps none.
     pub resume_dir: Option<PathBuf>,
+    /// The DHT; `None` runs no node of it.
+    pub dht: Option<DhtConfig>,
     /// Bounds.
     pub limits: Limits,
+}
+
+/// How the session's node of the DHT is run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DhtConfig {
+    /// Names of nodes to begin with, as `host:port`.
+    pub routers: Vec<String>,
+    /// What an earlier run remembered.
+    pub saved: Saved,
+    /// Ask, but answer nobody (BEP 43).
+    pub read_only: bool,
 }
 
 impl Config {
@@ -35,6 +49,7 @@ impl Config {
             client: concat!("Dunlin ", env!("CARGO_PKG_VERSION")).to_owned(),
             listen_port: None,
             resume_dir: None,
+            dht: None,
             limits: Limits::default(),
         }
     }
@@ -258,6 +273,18 @@ pub enum Job {
     Disk(disk::Job),
     /// Ask a tracker.
     Announce(tracker::Request),
+    /// Find the addresses of names in the form `host:port`.
+    Resolve {
+        /// The names.
+        names: Vec<String>,
+    },
+    /// Write what the DHT is to remember, in place of what is there.
+    SaveDht {
+        /// Where.
+        file: PathBuf,
+        /// What.
+        saved: Saved,
+    },
 }
 
 /// The answer to a [`Job`].
@@ -272,4 +299,11 @@ pub enum Done {
         /// What the tracker said.
         result: Result<tracker::Response, TrackerError>,
     },
+    /// The addresses of all names that have some.
+    Resolved {
+        /// The addresses.
+        addrs: Vec<SocketAddr>,
+    },
+    /// [`Job::SaveDht`] was tried; a failure costs only a slower next start.
+    DhtSaved,
 }

@@ -13,7 +13,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 
 use crate::bencode::{Document, Item, Limits, Value};
 use crate::metainfo::{MAX_FILES, MAX_METAINFO_LEN, MAX_PIECES, Metainfo, MetainfoError};
+use crate::replace::replace;
 use crate::{Bitfield, InfoHash};
 
 const MAGIC: &[u8; 8] = b"DUNLRES1";
@@ -144,26 +145,7 @@ impl Resume {
     /// # Errors
     /// When the disk does not take it; the old file is still there then.
     pub fn save(&self, file: &Path) -> io::Result<()> {
-        let folder = file
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        fs::create_dir_all(folder)?;
-        let mut temporary = file.as_os_str().to_owned();
-        temporary.push(".new");
-        let temporary = PathBuf::from(temporary);
-        let written = File::create(&temporary)
-            .and_then(|mut out| {
-                out.write_all(&self.encode())?;
-                out.sync_all()
-            })
-            .and_then(|()| fs::rename(&temporary, file));
-        if written.is_err() {
-            // What could not be written whole is of no use; that it cannot be deleted changes nothing.
-            let _ = fs::remove_file(&temporary);
-        }
-        written?;
-        File::open(folder)?.sync_all()
+        replace(file, &self.encode())
     }
 
     /// The file's bytes.

@@ -10,11 +10,12 @@ use std::time::Duration;
 use dunlin_peer::{CloseReason, DialToken, DisconnectCause, Input, Link, LinkId, Machine, Now, Output};
 
 pub use crate::command::{AddTorrent, Command, Config, Done, Event, Job, Limits, Source};
+use crate::discovery::Discovery;
 use crate::shared::Shared;
 pub use crate::status::{PeerFlags, PeerStatus, State, TorrentStatus, TrackerStatus};
 use crate::torrent::Torrent;
 use crate::wire::{Handshake, Message, Reserved};
-use crate::{InfoHash, PeerId, disk, resume, swarm};
+use crate::{InfoHash, PeerId, dht, disk, resume, swarm};
 
 /// Time between two looks at everything.
 const TICK: Duration = Duration::from_secs(1);
@@ -45,6 +46,7 @@ pub struct Session {
     closing: BTreeSet<InfoHash>,
     links: BTreeMap<LinkId, Place>,
     dials: BTreeMap<DialToken, (InfoHash, SocketAddr)>,
+    discovery: Option<Discovery>,
     reads_paused: bool,
     next_tick: Now,
     stop_told: bool,
@@ -53,8 +55,11 @@ pub struct Session {
 impl Session {
     /// An engine without torrents.
     pub fn new(config: Config, now: Now) -> Self {
+        let mut shared = Shared::new(config);
+        let dht = shared.config.dht.take();
         Self {
-            shared: Shared::new(config),
+            discovery: dht.map(|config| Discovery::new(&config, now, &mut shared.rng)),
+            shared,
             torrents: BTreeMap::new(),
             closing: BTreeSet::new(),
             links: BTreeMap::new(),
@@ -148,6 +153,9 @@ impl Session {
 
     fn stop(&mut self, now: Now) {
         self.shared.stopping = true;
+        if let Some(discovery) = &mut self.discovery {
+            discovery.save(now, &mut self.shared);
+        }
         for torrent in self.torrents.values_mut() {
             torrent.leave(now, &mut self.shared, &CloseReason::benign("shutting down"));
             torrent.save_now(now, &mut self.shared);
@@ -178,8 +186,13 @@ impl Session {
     }
 
     fn shake(&mut self, link: LinkId, info_hash: InfoHash) {
+        let reserved = Reserved::OURS;
         let handshake = Handshake {
-            reserved: Reserved::OURS,
+            reserved: if self.discovery.is_some() {
+                reserved.with_dht()
+            } else {
+                reserved
+            },
             info_hash,
             peer_id: self.shared.peer_id,
         };
@@ -200,6 +213,11 @@ impl Session {
     fn received(&mut self, now: Now, id: LinkId, msg: Message) {
         match self.links.get(&id) {
             Some(Place::In(info_hash)) => {
+                if let (Message::Port(port), Some(discovery)) = (&msg, &mut self.discovery)
+                    && let Some(addr) = self.torrents.get(info_hash).and_then(|torrent| torrent.address_of(id))
+                {
+                    return discovery.meet(now, &[SocketAddr::new(addr.ip(), *port)]);
+                }
                 if let Some(torrent) = self.torrents.get_mut(info_hash) {
                     torrent.received(now, &mut self.shared, id, msg);
                 }
@@ -241,6 +259,13 @@ impl Session {
         match torrent.accept(now, &mut self.shared, link, theirs) {
             Ok(()) => {
                 self.links.insert(link.id, Place::In(info_hash));
+                if let (true, true, Some(port)) = (
+                    theirs.reserved.dht(),
+                    self.discovery.is_some(),
+                    self.shared.config.listen_port,
+                ) {
+                    self.shared.out.send(link.id, Message::Port(port));
+                }
             }
             Err(reason) => self.close(link.id, reason),
         }
@@ -272,6 +297,16 @@ impl Session {
                     torrent.disk_done(now, &mut self.shared, done);
                 }
             }
+            Done::Resolved { addrs } => {
+                if let Some(discovery) = &mut self.discovery {
+                    discovery.resolved(now, &addrs);
+                }
+            }
+            Done::DhtSaved => {
+                if let Some(discovery) = &mut self.discovery {
+                    discovery.saved();
+                }
+            }
             Done::Announced { request, result } => {
                 if let Some(torrent) = self.torrents.get_mut(&request.announce.info_hash) {
                     torrent.announced(now, &mut self.shared, &request, &result);
@@ -301,8 +336,38 @@ impl Session {
         }
     }
 
+    /// Lets the DHT search for the torrents that want it, sends what it says and takes what it found.
+    fn discover(&mut self, now: Now) {
+        let Some(discovery) = &mut self.discovery else {
+            return;
+        };
+        let ready = discovery.is_ready();
+        for (info_hash, torrent) in &mut self.torrents {
+            if ready && torrent.wants_search(now, &self.shared) {
+                discovery.search(now, *info_hash, self.shared.config.listen_port);
+            }
+        }
+        let lost = discovery.nodes() == 0;
+        for event in discovery.carry_out(&mut self.shared) {
+            match event {
+                dht::Event::Peers { info_hash, peers } => {
+                    if let Some(torrent) = self.torrents.get_mut(&info_hash) {
+                        torrent.learn(now, &mut self.shared, &peers, swarm::Source::Dht);
+                    }
+                }
+                dht::Event::Searched { info_hash, .. } => {
+                    if let Some(torrent) = self.torrents.get_mut(&info_hash) {
+                        torrent.searched(now, &mut self.shared, lost);
+                    }
+                }
+                dht::Event::Item { .. } | dht::Event::Stored { .. } => {}
+            }
+        }
+    }
+
     /// What follows from any input: dials, reading paused or resumed, the end.
     fn settle(&mut self, now: Now) {
+        self.discover(now);
         let limits = self.shared.config.limits;
         let mut room = limits.dials.saturating_sub(self.dials.len());
         let mut links_left = limits.links.saturating_sub(self.shared.links + self.dials.len());
@@ -332,7 +397,10 @@ impl Session {
     }
 
     fn tell_stopped(&mut self) {
-        let quiet = self.shared.stopping && self.torrents.values().all(Torrent::is_quiet) && self.closing.is_empty();
+        let quiet = self.shared.stopping
+            && self.torrents.values().all(Torrent::is_quiet)
+            && self.closing.is_empty()
+            && self.discovery.as_ref().is_none_or(Discovery::is_quiet);
         if quiet && !std::mem::replace(&mut self.stop_told, true) {
             self.shared.out.event(Event::Stopped);
         }
@@ -362,8 +430,12 @@ impl Machine for Session {
                 self.dial_ended(now, dialled.map(|(info_hash, _)| info_hash), addr);
             }
             Input::Disconnected { link, cause } => self.disconnected(now, link, &cause),
-            // The reactor is not told to receive any.
-            Input::Datagram { .. } => {}
+            Input::Datagram { from, bytes } => {
+                // A message of the DHT is a bencoded dictionary.
+                if let (Some(discovery), Some(b'd')) = (&mut self.discovery, bytes.first()) {
+                    discovery.receive(now, from, &bytes);
+                }
+            }
             Input::Done(done) => self.done(now, done),
             Input::Command(command) => self.command(now, command),
         }
@@ -374,11 +446,16 @@ impl Machine for Session {
         if now >= self.next_tick {
             self.tick(now);
         }
+        if let Some(discovery) = &mut self.discovery {
+            discovery.timeout(now, &mut self.shared);
+        }
         self.settle(now);
     }
 
     fn poll_timeout(&self) -> Option<Now> {
-        (!self.torrents.is_empty() || !self.links.is_empty()).then_some(self.next_tick)
+        let tick = (!self.torrents.is_empty() || !self.links.is_empty()).then_some(self.next_tick);
+        let dht = self.discovery.as_ref().map(Discovery::poll_timeout);
+        tick.into_iter().chain(dht).min()
     }
 
     fn poll(&mut self) -> Option<Output<Message, Event, Job>> {

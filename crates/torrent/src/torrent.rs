@@ -7,6 +7,7 @@ mod fetch;
 mod lifecycle;
 mod links;
 mod messages;
+mod search;
 mod snapshot;
 mod upload;
 
@@ -92,6 +93,7 @@ pub(crate) struct Torrent {
     choker: Choker,
     next_round: Now,
     announcer: Announcer,
+    searches: search::Searches,
     blame: Blame,
     /// Who is behind a link that sent blocks, also after it is gone.
     senders: BTreeMap<LinkId, Sender>,
@@ -171,6 +173,7 @@ impl Torrent {
             choker: Choker::new(shared.config.limits.unchoke_slots),
             next_round: now,
             announcer,
+            searches: search::Searches::default(),
             blame: Blame::default(),
             senders: BTreeMap::new(),
             writes: BTreeMap::new(),
@@ -184,6 +187,11 @@ impl Torrent {
     /// The links that stand.
     pub(crate) fn links(&self) -> Vec<LinkId> {
         self.peers.keys().copied().collect()
+    }
+
+    /// Where a link's other side is.
+    pub(crate) fn address_of(&self, id: LinkId) -> Option<SocketAddr> {
+        self.peers.get(&id).map(|peer| peer.link.addr)
     }
 
     /// Every piece is there.

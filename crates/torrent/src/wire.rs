@@ -48,6 +48,13 @@ impl Reserved {
     /// What we speak: the fast extension and the extension protocol.
     pub const OURS: Self = Self([0, 0, 0, 0, 0, 0x10, 0, 0x04]);
 
+    /// These, and the DHT.
+    #[must_use]
+    pub fn with_dht(mut self) -> Self {
+        self.0[7] |= 0x01;
+        self
+    }
+
     /// BEP 10.
     pub fn extension_protocol(self) -> bool {
         self.0[5] & 0x10 != 0

@@ -14,11 +14,14 @@ use dunlin_torrent::dht::{Announce, Config, Dht, Event, NodeId};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+type Parcel = (Now, u64, SocketAddr, SocketAddr, Vec<u8>);
+
 /// Nodes at public addresses in many networks, a wire with 40 ms of delay, and loss.
 struct Net {
     now: Now,
     nodes: BTreeMap<SocketAddr, Dht>,
-    wire: BinaryHeap<Reverse<(Now, u64, SocketAddr, SocketAddr, Vec<u8>)>>,
+    /// By arrival: when, the how manieth, from, to, the bytes.
+    wire: BinaryHeap<Reverse<Parcel>>,
     sent: u64,
     longest: usize,
     loss: f64,

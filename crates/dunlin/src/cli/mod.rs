@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use dunlin_chain::Network;
 
 pub(crate) use run::{Part, RunArgs};
-pub(crate) use torrent::{CreateArgs, GetArgs, SeedArgs, TorrentArgs, TorrentCommand};
+pub(crate) use torrent::{CreateArgs, DiscoveryArgs, GetArgs, SeedArgs, TorrentArgs, TorrentCommand};
 
 /// One peer of the open networks: Bitcoin and BitTorrent in one program.
 ///

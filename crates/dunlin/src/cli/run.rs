@@ -7,6 +7,8 @@ use clap::{Args, ValueEnum};
 use dunlin_chain::indexes::IndexKind;
 use dunlin_chain::{Network, Prune};
 
+use super::DiscoveryArgs;
+
 /// A part of the program that can be left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
@@ -103,12 +105,8 @@ pub(crate) struct RunArgs {
     /// Where downloads go [default: DATA/downloads]
     #[arg(long, value_name = "DIR", help_heading = "Torrents")]
     pub(crate) download_dir: Option<PathBuf>,
-    /// Do not use the DHT (this version does not speak it yet)
-    #[arg(long, help_heading = "Torrents")]
-    pub(crate) no_dht: bool,
-    /// Do not use local peer discovery (this version does not speak it yet)
-    #[arg(long, help_heading = "Torrents")]
-    pub(crate) no_lsd: bool,
+    #[command(flatten)]
+    pub(crate) discovery: DiscoveryArgs,
     /// Do not use peer exchange (this version does not speak it yet)
     #[arg(long, help_heading = "Torrents")]
     pub(crate) no_pex: bool,

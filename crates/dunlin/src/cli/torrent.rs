@@ -7,6 +7,20 @@ use clap::{Args, Subcommand};
 
 use super::ClientArgs;
 
+/// How peers are found beside trackers.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct DiscoveryArgs {
+    /// Do not use the DHT
+    #[arg(long, help_heading = "Torrents")]
+    pub(crate) no_dht: bool,
+    /// Join the DHT through this node instead of the well-known ones (repeatable)
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Torrents")]
+    pub(crate) dht_node: Vec<String>,
+    /// Do not use local peer discovery (this version does not speak it yet)
+    #[arg(long, help_heading = "Torrents")]
+    pub(crate) no_lsd: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct TorrentArgs {
     #[command(subcommand)]
@@ -91,12 +105,8 @@ pub(crate) struct GetArgs {
     /// Give up when nothing at all has arrived for this long, in seconds; 0 waits for ever
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub(crate) stall_timeout: u64,
-    /// Do not use the DHT (this version does not speak it yet)
-    #[arg(long)]
-    pub(crate) no_dht: bool,
-    /// Do not use local peer discovery (this version does not speak it yet)
-    #[arg(long)]
-    pub(crate) no_lsd: bool,
+    #[command(flatten)]
+    pub(crate) discovery: DiscoveryArgs,
     /// Print one line of JSON at the end instead of a progress bar
     #[arg(long)]
     pub(crate) json: bool,
@@ -118,9 +128,8 @@ pub(crate) struct SeedArgs {
     /// A peer to offer it to (repeatable)
     #[arg(long, value_name = "ADDR")]
     pub(crate) peer: Vec<SocketAddr>,
-    /// Do not use the DHT (this version does not speak it yet)
-    #[arg(long)]
-    pub(crate) no_dht: bool,
+    #[command(flatten)]
+    pub(crate) discovery: DiscoveryArgs,
 }
 
 #[derive(Debug, Args)]

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use dunlin_net::ReactorConfig;
-use dunlin_torrent::command::{AddTorrent, Command, Config, Event, Source};
+use dunlin_torrent::command::{AddTorrent, Command, Config, DhtConfig, Event, Source};
+use dunlin_torrent::dht;
 use dunlin_torrent::{InfoHash, Metainfo, Session, resume};
 
 use super::answers::Answers;
 use super::torrent_jobs;
-use crate::cli::RunArgs;
+use crate::cli::{DiscoveryArgs, RunArgs};
 
 /// How long saying goodbye to trackers and saving may take at the end.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -29,6 +30,8 @@ pub(crate) struct Options {
     pub(crate) download_dir: PathBuf,
     /// Where what was verified is remembered; `None` remembers nothing.
     pub(crate) resume_dir: Option<PathBuf>,
+    /// How peers are found.
+    pub(crate) discovery: DiscoveryArgs,
 }
 
 impl Options {
@@ -41,7 +44,32 @@ impl Options {
                 .clone()
                 .unwrap_or_else(|| dir.join(super::data_dir::DOWNLOADS)),
             resume_dir: Some(dir.join("torrents")),
+            discovery: args.discovery.clone(),
         }
+    }
+}
+
+impl Options {
+    /// The DHT's settings, when it is to be used. Who listens on loopback only reaches nobody out there, so the
+    /// well-known nodes are not asked.
+    fn dht(&self) -> Option<DhtConfig> {
+        if self.discovery.no_dht {
+            return None;
+        }
+        let routers = match &self.discovery.dht_node[..] {
+            [] if self.listen.ip().is_loopback() => Vec::new(),
+            [] => dht::ROUTERS.map(str::to_owned).to_vec(),
+            named => named.to_vec(),
+        };
+        let saved = self
+            .resume_dir
+            .as_ref()
+            .map(|dir| dht::Saved::load(&dir.join(dht::FILE_NAME)));
+        Some(DhtConfig {
+            routers,
+            saved: saved.unwrap_or_default(),
+            read_only: false,
+        })
     }
 }
 
@@ -104,6 +132,7 @@ impl Torrent {
         let (told, stopped) = mpsc::channel();
         let mut config = Config::new(rand::random());
         config.resume_dir.clone_from(&options.resume_dir);
+        config.dht = options.dht();
         let on_event = {
             let (answers, metainfos) = (Arc::clone(&answers), Arc::clone(&metainfos));
             move |event: Event| {
@@ -122,7 +151,7 @@ impl Torrent {
         let reactor = dunlin_net::spawn(
             ReactorConfig {
                 max_inbound: config.limits.links,
-                ..ReactorConfig::new("torrent").listen(options.listen)
+                ..ReactorConfig::new("torrent").listen(options.listen).with_datagrams()
             },
             move |now| Session::new(config, now),
             |_| dunlin_torrent::wire::Codec::default(),

@@ -7,6 +7,7 @@ use dunlin_torrent::command::{Done, Job};
 use dunlin_torrent::disk::Disk;
 use dunlin_torrent::tracker::udp::{Exchange, Step};
 use dunlin_torrent::tracker::{self, Request, Response, TrackerError};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Threads that hash and write.
@@ -31,11 +32,42 @@ pub(super) fn dispatcher() -> anyhow::Result<impl FnMut(Job, Completer<Done>) + 
             let disk = Arc::clone(&disk);
             disk_pool.spawn(move || completer.complete(Done::Disk(disk.run(job))));
         }
+        Job::Resolve { names } => trackers.spawn(move || {
+            let addrs = names.iter().flat_map(|name| addresses(name)).collect();
+            completer.complete(Done::Resolved { addrs });
+        }),
+        Job::SaveDht { file, saved } => disk_pool.spawn(move || {
+            if let Err(error) = saved.save(&file) {
+                tracing::warn!(
+                    "{} cannot be written: {error}; the next start is slower",
+                    file.display()
+                );
+            }
+            completer.complete(Done::DhtSaved);
+        }),
         Job::Announce(request) => trackers.spawn(move || {
             let result = announce(&request);
             completer.complete(Done::Announced { request, result });
         }),
     })
+}
+
+/// The addresses of a name in the form `host:port`; none when it has none.
+fn addresses(name: &str) -> Vec<SocketAddr> {
+    let Some((host, port)) = name.rsplit_once(':') else {
+        return Vec::new();
+    };
+    let resolved = port
+        .parse()
+        .map(|port| udp::resolve(host.trim_matches(['[', ']']), port));
+    match resolved {
+        Ok(Ok(addrs)) => addrs,
+        Ok(Err(error)) => {
+            tracing::debug!("{error}");
+            Vec::new()
+        }
+        Err(_) => Vec::new(),
+    }
 }
 
 fn announce(request: &Request) -> Result<Response, TrackerError> {

@@ -11,6 +11,7 @@ mod limiter;
 mod lookup;
 mod node_id;
 mod peers;
+mod saved;
 mod table;
 mod tokens;
 mod votes;
@@ -27,6 +28,7 @@ use rand_chacha::ChaCha8Rng;
 pub use items::{MAX_SALT, MAX_VALUE};
 pub use lookup::Announce;
 pub use node_id::NodeId;
+pub use saved::Saved;
 
 use crate::InfoHash;
 use items::{Item, Items};
@@ -37,6 +39,16 @@ use peers::Peers;
 use table::Table;
 use tokens::Tokens;
 use votes::Votes;
+
+/// The file beside the resume files in which a node remembers its neighbours.
+pub const FILE_NAME: &str = "dht.dat";
+/// Well-known nodes to begin with, as other clients use them.
+pub const ROUTERS: [&str; 4] = [
+    "dht.libtorrent.org:25401",
+    "dht.transmissionbt.com:6881",
+    "router.bittorrent.com:6881",
+    "router.utorrent.com:6881",
+];
 
 /// How long a question waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -199,6 +211,11 @@ impl Dht {
             .iter()
             .flat_map(|table| table.freshest(MAX_STARTS / 2))
             .collect()
+    }
+
+    /// Whether there is anybody to ask.
+    pub fn knows_anybody(&self) -> bool {
+        !self.starts.is_empty() || self.tables.iter().any(|table| table.len() > 0)
     }
 
     /// Learns addresses at which there may be nodes: of an earlier run, of a torrent, of a peer's `port` message.

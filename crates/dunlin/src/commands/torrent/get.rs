@@ -33,6 +33,7 @@ pub(super) fn run(args: &GetArgs) -> anyhow::Result<()> {
         listen: args.listen.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))),
         download_dir: output.clone(),
         resume_dir: Some(resume_dir.clone()),
+        discovery: args.discovery.clone(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let torrent = Torrent::start(&options, Box::new(log_event))?;

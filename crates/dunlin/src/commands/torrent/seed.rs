@@ -31,6 +31,7 @@ pub(super) fn run(args: &SeedArgs) -> anyhow::Result<()> {
         listen: args.listen.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))),
         download_dir: dir.clone(),
         resume_dir: None,
+        discovery: args.discovery.clone(),
     };
     let torrent = Torrent::start(&options, Box::new(|_| {}))?;
     let info_hash = metainfo.info_hash;

@@ -1,0 +1,50 @@
+//! When the DHT is asked for a torrent's peers.
+
+use std::time::Duration;
+
+use dunlin_peer::Now;
+use rand::Rng;
+
+use super::Torrent;
+use crate::shared::Shared;
+
+/// Time between two searches; an announce is kept for half an hour.
+const PAUSE: Duration = Duration::from_secs(15 * 60);
+/// The same while there is nobody to download from.
+const PAUSE_ALONE: Duration = Duration::from_secs(2 * 60);
+/// The same while the DHT knows hardly a node.
+const PAUSE_LOST: Duration = Duration::from_secs(5);
+
+/// The searches of one torrent.
+#[derive(Debug, Default)]
+pub(super) struct Searches {
+    running: bool,
+    next: Now,
+}
+
+impl Torrent {
+    /// Whether a search should begin now; it counts as begun then. Private torrents are never looked for (BEP 27).
+    pub(crate) fn wants_search(&mut self, now: Now, shared: &Shared) -> bool {
+        let private = self.meta.as_ref().is_some_and(|meta| meta.private);
+        let wanted =
+            !private && !shared.stopping && self.is_running() && !self.searches.running && now >= self.searches.next;
+        if wanted {
+            self.searches.running = true;
+        }
+        wanted
+    }
+
+    /// A search is over; `lost` when it had hardly anybody to ask.
+    pub(crate) fn searched(&mut self, now: Now, shared: &mut Shared, lost: bool) {
+        self.searches.running = false;
+        let pause = if lost {
+            PAUSE_LOST
+        } else if self.peers.is_empty() && !self.only_serves() {
+            PAUSE_ALONE
+        } else {
+            PAUSE
+        };
+        // Torrents added together do not stay together.
+        self.searches.next = now + pause.mul_f64(shared.rng.random_range(0.9..1.1));
+    }
+}
