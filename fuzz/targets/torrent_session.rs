@@ -212,6 +212,8 @@ impl World {
                     }
                 }
                 Output::Job(Job::Disk(job)) => self.disk.push(job),
+                // These sessions run without the DHT.
+                Output::Job(Job::Resolve { .. } | Job::SaveDht { .. }) | Output::Datagram { .. } => {}
                 Output::Job(Job::Announce(request)) => self.announces.push(request),
                 Output::PauseRead { .. } | Output::ResumeRead { .. } | Output::Event(_) => {}
             }

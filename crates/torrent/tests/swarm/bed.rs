@@ -579,6 +579,9 @@ impl Bed {
                     },
                 );
             }
+            Output::Job(Job::Resolve { .. } | Job::SaveDht { .. }) => {
+                unreachable!("these sessions run without the DHT")
+            }
             Output::Job(Job::Announce(request)) => {
                 let me = self.nodes[node].addr;
                 let known = self.tracker.entry(request.announce.info_hash).or_default();
