@@ -170,7 +170,7 @@ impl World {
                     }
                 }
                 Output::Job(job) => self.jobs.push_back(job),
-                Output::PauseRead { .. } | Output::ResumeRead { .. } | Output::Event(_) => {}
+                Output::PauseRead { .. } | Output::ResumeRead { .. } | Output::Datagram { .. } | Output::Event(_) => {}
             }
         }
     }
