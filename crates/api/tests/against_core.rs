@@ -4,130 +4,15 @@
 
 mod lab;
 
-use std::sync::Arc;
-
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::hashes::Hash;
 use bitcoin::script::Builder;
 use bitcoin::{Amount, OutPoint, PublicKey, ScriptBuf, TxOut, WitnessProgram, WitnessVersion, opcodes};
-use dunlin_api::rpc::{Params, Request, RpcError, Shared, call};
-use dunlin_chain::{ChainConfig, Network, Prune};
+use dunlin_chain::{ChainConfig, Prune};
 use dunlin_testkit::coins::{BlockPlan, Holder, coinbase_coin};
-use dunlin_testkit::core::{Bitcoind, Options};
-use lab::{Lab, Shelf, node};
+use dunlin_testkit::core::Options;
+use lab::pair::Pair;
 use serde_json::{Value, json};
-
-/// Both nodes.
-struct Pair {
-    core: Bitcoind,
-    ours: Arc<Shared>,
-}
-
-impl Pair {
-    fn start() -> Self {
-        Self::start_with(Options::default(), ChainConfig::default())
-    }
-
-    fn start_with(options: Options, config: ChainConfig) -> Self {
-        let core = Bitcoind::start(options).unwrap();
-        let node = node(&Lab::with(Network::Regtest, config, &[]), &Arc::new(Shelf::default()));
-        Self {
-            core,
-            ours: Shared::new(node),
-        }
-    }
-
-    async fn ours(&self, method: &str, params: &Value) -> Result<Value, RpcError> {
-        let params = match params {
-            Value::Array(list) => Params::Positional(list.clone()),
-            Value::Object(map) => Params::Named(map.clone()),
-            other => panic!("{other}"),
-        };
-        call(
-            &self.ours,
-            Request {
-                method: method.to_owned(),
-                params,
-            },
-        )
-        .await
-    }
-
-    /// Asks both the same; the answers, or the errors with their codes and texts, must be equal but for `except`.
-    async fn same_but(&self, method: &str, params: Value, except: &[&str]) -> Value {
-        let ours = self.ours(method, &params).await;
-        let core = self.core.call(method, params.clone());
-        match (core, ours) {
-            (Ok(mut core), Ok(mut ours)) => {
-                for name in except {
-                    remove(&mut core, name);
-                    remove(&mut ours, name);
-                }
-                assert_same(&core, &ours, &format!("{method} {params}"));
-                ours
-            }
-            (Err(dunlin_testkit::RpcError::Reply { code, message, .. }), Err(ours)) => {
-                assert_eq!(
-                    (code, message.as_str()),
-                    (i64::from(ours.code), ours.message.as_str()),
-                    "{method} {params}"
-                );
-                Value::Null
-            }
-            (core, ours) => panic!("{method} {params}\ncore {core:?}\nours {ours:?}"),
-        }
-    }
-
-    async fn same(&self, method: &str, params: Value) -> Value {
-        self.same_but(method, params, &[]).await
-    }
-
-    /// Gives our node the blocks that bitcoind has and ours lacks.
-    async fn follow(&self) {
-        for height in
-            self.ours("getblockcount", &json!([])).await.unwrap().as_u64().unwrap() + 1..=self.core.height().unwrap()
-        {
-            let hash = self.core.hash_at(height).unwrap();
-            let hex = self.core.call("getblock", json!([hash, 0])).unwrap();
-            assert_eq!(
-                self.ours("submitblock", &json!([hex])).await,
-                Ok(Value::Null),
-                "block {height}"
-            );
-        }
-    }
-}
-
-fn remove(value: &mut Value, name: &str) {
-    match value {
-        Value::Object(map) => {
-            map.shift_remove(name);
-            map.values_mut().for_each(|value| remove(value, name));
-        }
-        Value::Array(list) => list.iter_mut().for_each(|value| remove(value, name)),
-        _ => {}
-    }
-}
-
-/// Equal down to the text of every number and the order of fields.
-fn assert_same(core: &Value, ours: &Value, at: &str) {
-    match (core, ours) {
-        (Value::Object(core), Value::Object(ours)) => {
-            let names = |map: &serde_json::Map<String, Value>| map.keys().cloned().collect::<Vec<_>>();
-            assert_eq!(names(core), names(ours), "fields of {at}");
-            for (name, value) in core {
-                assert_same(value, &ours[name], &format!("{at}.{name}"));
-            }
-        }
-        (Value::Array(core), Value::Array(ours)) => {
-            assert_eq!(core.len(), ours.len(), "length of {at}: {core:?} {ours:?}");
-            for (index, (core, ours)) in core.iter().zip(ours).enumerate() {
-                assert_same(core, ours, &format!("{at}[{index}]"));
-            }
-        }
-        _ => assert_eq!(core.to_string(), ours.to_string(), "{at}"),
-    }
-}
 
 /// Outputs of every kind that a script can make.
 fn zoo(key: PublicKey) -> Vec<ScriptBuf> {
@@ -507,7 +392,7 @@ async fn pruned_nodes_answer_alike() {
         block_file_bytes: 64 << 10,
         ..ChainConfig::default()
     };
-    let pair = Pair::start_with(by_hand, config);
+    let pair = Pair::start_with(by_hand, config, &[]);
     let info = ["size_on_disk", "warnings", "verificationprogress"];
     pair.same_but("getblockchaininfo", json!([]), &info).await;
     pair.same("pruneblockchain", json!([10])).await;
@@ -556,6 +441,6 @@ async fn pruned_nodes_answer_alike() {
         prune: Prune::Target(550 << 20),
         ..ChainConfig::default()
     };
-    let pair = Pair::start_with(by_size, config);
+    let pair = Pair::start_with(by_size, config, &[]);
     pair.same_but("getblockchaininfo", json!([]), &info).await;
 }

@@ -473,6 +473,24 @@ impl View {
         read()
     }
 
+    /// How many transactions the chain has up to a block: counted back to the first block, or to a pinned snapshot
+    /// below which the counts are not known. `None` when some other count is not known.
+    pub fn chain_tx_count(&self, hash: &BlockHash) -> Option<u64> {
+        let known = &self.params().assume_utxo;
+        let mut at = self.entry(hash)?;
+        let mut sum = 0u64;
+        loop {
+            if let Some(known) = known.iter().find(|known| known.block == at.hash) {
+                return Some(sum.saturating_add(known.chain_tx_count));
+            }
+            sum = sum.saturating_add(u64::from(at.tx_count?));
+            if at.height == 0 {
+                return Some(sum);
+            }
+            at = self.entry(&at.header.prev_blockhash)?;
+        }
+    }
+
     /// Whether the chain is still far behind: too little work, or a tip older than a day at `now_unix`. Once it has
     /// caught up it never says yes again.
     pub fn is_initial_download(&self, now_unix: u64) -> bool {

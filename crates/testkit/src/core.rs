@@ -206,6 +206,21 @@ impl Bitcoind {
             .collect()
     }
 
+    /// Waits until every index that is on has reached the tip.
+    ///
+    /// # Errors
+    /// When that takes longer than a minute or the node does not answer.
+    pub fn wait_indexed(&self) -> Result<()> {
+        let height = self.height()?;
+        wait_until("the indexes of bitcoind reach its tip", START_LIMIT, || {
+            let Ok(Value::Object(rows)) = self.call("getindexinfo", json!([])) else {
+                return false;
+            };
+            rows.values()
+                .all(|row| row["synced"] == true && row["best_block_height"] == height)
+        })
+    }
+
     /// Ids of the transactions in its mempool.
     ///
     /// # Errors

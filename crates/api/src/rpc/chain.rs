@@ -2,7 +2,7 @@
 
 use bitcoin::block::Header;
 use bitcoin::consensus::encode::serialize_hex;
-use bitcoin::{BlockHash, OutPoint, Target, Txid};
+use bitcoin::{BlockHash, OutPoint, Target};
 use dunlin_chain::{Entry, Network, ParsedBlock, Prune, StoreError, View};
 use serde_json::{Map, Value, json};
 
@@ -14,11 +14,14 @@ use super::method::{Answer, Call};
 use super::tx::{self, Spent};
 use super::{script, unix_now, with_pool};
 
+/// The window of `getchaintxstats` when none is asked for, in seconds.
+const MONTH: u32 = 30 * 24 * 60 * 60;
+
 pub(crate) fn store_error(error: StoreError) -> RpcError {
     RpcError::new(INTERNAL_ERROR, error.to_string())
 }
 
-fn block_not_found() -> RpcError {
+pub(crate) fn block_not_found() -> RpcError {
     RpcError::new(INVALID_ADDRESS_OR_KEY, "Block not found")
 }
 
@@ -113,7 +116,7 @@ fn chain_work(entry: &Entry) -> String {
 }
 
 /// One for the tip, more for what lies below it, -1 for what is not on the active chain.
-fn confirmations(view: &View, entry: &Entry) -> i64 {
+pub(crate) fn confirmations(view: &View, entry: &Entry) -> i64 {
     if view.contains_in_active(&entry.hash) {
         i64::from(view.tip().height) - i64::from(entry.height) + 1
     } else {
@@ -164,6 +167,53 @@ pub(crate) fn getblockheader(call: &Call) -> Answer {
     Ok(Value::Object(header_json(&view, &entry)))
 }
 
+pub(crate) fn getchaintxstats(call: &Call) -> Answer {
+    let view = call.view()?;
+    let last = if call.given(1) {
+        let hash: BlockHash = call.hash(1, "blockhash")?;
+        let entry = view.entry(&hash).ok_or_else(block_not_found)?;
+        if !view.contains_in_active(&hash) {
+            return Err(RpcError::new(INVALID_PARAMETER, "Block is not in main chain"));
+        }
+        entry
+    } else {
+        view.tip()
+    };
+    let count = if call.given(0) {
+        let count: i32 = call.int(0)?;
+        let fits = |count: &u32| *count == 0 || *count < last.height;
+        u32::try_from(count).ok().filter(fits).ok_or_else(|| {
+            let text = "Invalid block count: should be between 0 and the block's height - 1";
+            RpcError::new(INVALID_PARAMETER, text)
+        })?
+    } else {
+        (MONTH / view.params().target_spacing).min(last.height.saturating_sub(1))
+    };
+    let first = view.ancestor(&last.hash, last.height.saturating_sub(count));
+    let first = first.and_then(|hash| view.entry(&hash)).ok_or_else(block_not_found)?;
+    let mut map = Map::new();
+    map.insert("time".into(), last.header.time.into());
+    let total = view.chain_tx_count(&last.hash);
+    if let Some(total) = total {
+        map.insert("txcount".into(), total.into());
+    }
+    map.insert("window_final_block_hash".into(), last.hash.to_string().into());
+    map.insert("window_final_block_height".into(), last.height.into());
+    map.insert("window_block_count".into(), count.into());
+    if count > 0 {
+        let interval = i64::from(last.median_time_past) - i64::from(first.median_time_past);
+        map.insert("window_interval".into(), interval.into());
+        if let Some((total, before)) = total.zip(view.chain_tx_count(&first.hash)) {
+            let within = total.saturating_sub(before);
+            map.insert("window_tx_count".into(), within.into());
+            if interval > 0 {
+                map.insert("txrate".into(), float(within as f64 / interval as f64));
+            }
+        }
+    }
+    Ok(Value::Object(map))
+}
+
 /// The raw bytes of a block that is known to exist.
 fn raw_block(view: &View, entry: &Entry) -> Result<bytes::Bytes, RpcError> {
     let pruned = || RpcError::new(MISC_ERROR, "Block not available (pruned data)");
@@ -181,9 +231,32 @@ fn parsed(raw: bytes::Bytes) -> Result<std::sync::Arc<ParsedBlock>, RpcError> {
     ParsedBlock::parse(raw).map_err(|err| RpcError::new(INTERNAL_ERROR, err.to_string()))
 }
 
+/// A block that is known to exist.
+pub(crate) fn stored_block(view: &View, entry: &Entry) -> Result<std::sync::Arc<ParsedBlock>, RpcError> {
+    parsed(raw_block(view, entry)?)
+}
+
+/// The block that an argument names by its hash, or by its height in the validated chain.
+pub(crate) fn hash_or_height(call: &Call, position: usize, view: &View) -> Result<Entry, RpcError> {
+    if !call.arg(position).is_number() {
+        let hash: BlockHash = call.hash(position, "hash_or_height")?;
+        return view.entry(&hash).ok_or_else(block_not_found);
+    }
+    let height: i32 = call.int(position)?;
+    let negative = |_| {
+        let text = format!("Target block height {height} is negative");
+        RpcError::new(INVALID_PARAMETER, text)
+    };
+    let found = view.entry_at(u32::try_from(height).map_err(negative)?);
+    found.ok_or_else(|| {
+        let text = format!("Target block height {height} after current tip {}", view.tip().height);
+        RpcError::new(INVALID_PARAMETER, text)
+    })
+}
+
 /// For each transaction of a connected block but the first, the outputs that it spends; `None` where the block never
 /// was connected.
-fn spent_outputs(view: &View, entry: &Entry) -> Result<Option<Vec<Vec<Spent>>>, RpcError> {
+pub(crate) fn spent_outputs(view: &View, entry: &Entry) -> Result<Option<Vec<Vec<Spent>>>, RpcError> {
     let undo = view.undo(&entry.hash).map_err(store_error)?;
     Ok(undo.map(|undo| {
         let spent = |coin: dunlin_chain::Coin| Spent {
@@ -233,79 +306,6 @@ pub(crate) fn getblock(call: &Call) -> Answer {
         body.txdata.iter().enumerate().map(one).collect()
     };
     map.insert("tx".into(), transactions.into());
-    Ok(Value::Object(map))
-}
-
-pub(crate) fn getrawtransaction(call: &Call) -> Answer {
-    let view = call.view()?;
-    let txid: Txid = call.hash(0, "parameter 1")?;
-    if view
-        .params()
-        .genesis
-        .txdata
-        .first()
-        .is_some_and(|coinbase| coinbase.compute_txid() == txid)
-    {
-        let text = "The genesis block coinbase is not considered an ordinary transaction and cannot be retrieved";
-        return Err(RpcError::new(INVALID_ADDRESS_OR_KEY, text));
-    }
-    let verbosity = call.verbosity(1, 0)?;
-    let entry = if call.given(2) {
-        let hash: BlockHash = call.hash(2, "parameter 3")?;
-        Some(
-            view.entry(&hash)
-                .ok_or_else(|| RpcError::new(INVALID_ADDRESS_OR_KEY, "Block hash not found"))?,
-        )
-    } else {
-        None
-    };
-    let missing = |text: &str| {
-        RpcError::new(
-            INVALID_ADDRESS_OR_KEY,
-            format!("{text}. Use gettransaction for wallet transactions."),
-        )
-    };
-    let network = view.params().network;
-    let Some(entry) = entry else {
-        let tx = with_pool(&*call.bitcoin()?, |pool| pool.get(&txid));
-        let text = "No such mempool transaction. Use -txindex or provide a block hash to enable blockchain transaction queries";
-        let tx = tx.ok_or_else(|| missing(text))?;
-        if verbosity <= 0 {
-            return Ok(tx::to_hex(&tx).into());
-        }
-        let mut map = tx::to_json(&tx, network, None, false);
-        map.insert("hex".into(), tx::to_hex(&tx).into());
-        return Ok(Value::Object(map));
-    };
-    if !entry.have_data {
-        return Err(RpcError::new(MISC_ERROR, "Block not available"));
-    }
-    let block = parsed(raw_block(&view, &entry)?)?;
-    let index = block.txids.iter().position(|candidate| *candidate == txid);
-    let text = "No such transaction found in the provided block";
-    let (index, tx) = index
-        .and_then(|index| Some((index, block.block().txdata.get(index)?)))
-        .ok_or_else(|| missing(text))?;
-    if verbosity <= 0 {
-        return Ok(tx::to_hex(tx).into());
-    }
-    let spent = if verbosity >= 2 {
-        spent_outputs(&view, &entry)?
-    } else {
-        None
-    };
-    let spent = index.checked_sub(1).and_then(|index| spent.as_ref()?.get(index));
-    let active = view.contains_in_active(&entry.hash);
-    let mut map = Map::new();
-    map.insert("in_active_chain".into(), active.into());
-    map.extend(tx::to_json(tx, network, spent.map(Vec::as_slice), verbosity >= 2));
-    map.insert("hex".into(), tx::to_hex(tx).into());
-    map.insert("blockhash".into(), entry.hash.to_string().into());
-    map.insert("confirmations".into(), confirmations(&view, &entry).max(0).into());
-    if active {
-        map.insert("time".into(), entry.header.time.into());
-        map.insert("blocktime".into(), entry.header.time.into());
-    }
     Ok(Value::Object(map))
 }
 

@@ -51,6 +51,7 @@ pub(crate) fn of(method: &Method) -> String {
                 Kind::Amount => "numeric or string",
                 Kind::NumOrBool => "numeric or boolean",
                 Kind::List => "json array",
+                Kind::Object => "json object",
             };
             let need = match arg.need {
                 Need::Required => "required".to_owned(),
@@ -78,6 +79,7 @@ fn synopsis(method: &Method) -> String {
         match arg.kind {
             Kind::Str | Kind::Hex => line.push_str(&format!(" \"{}\"", arg.name())),
             Kind::List => line.push_str(&format!(" [\"{}\",...]", arg.name())),
+            Kind::Object => line.push_str(&format!(" {}", arg.name())),
             _ => line.push_str(&format!(" {}", arg.name())),
         }
     }

@@ -54,6 +54,8 @@ pub(crate) enum Kind {
     NumOrBool,
     /// A list.
     List,
+    /// An object.
+    Object,
 }
 
 /// Whether an argument can be left out.

@@ -4,10 +4,13 @@
 //! `table` defines each method once; dispatch, argument checks and `help` are made from it.
 
 pub mod auth;
+mod block_stats;
 mod chain;
 mod control;
+mod deployments;
 pub mod error;
 mod help;
+mod index;
 mod json;
 mod mempool;
 mod method;
@@ -17,12 +20,14 @@ mod operate;
 mod own;
 mod params;
 mod protocol;
+mod raw_tx;
 mod script;
 mod server;
 mod submit;
 mod table;
 pub(crate) mod torrents;
 mod tx;
+mod tx_proof;
 
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use std::time::{SystemTime, UNIX_EPOCH};

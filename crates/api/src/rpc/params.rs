@@ -69,6 +69,7 @@ fn check_types(method: &Method, args: &[Value]) -> Result<(), RpcError> {
             Kind::Num => "number",
             Kind::Bool => "bool",
             Kind::List => "array",
+            Kind::Object => "object",
             Kind::Amount | Kind::NumOrBool => continue,
         };
         if type_name(value) != expected {
@@ -102,7 +103,8 @@ fn type_name(value: &Value) -> &'static str {
     }
 }
 
-fn mismatch(value: &Value, expected: &str) -> String {
+/// What is said of a value with the wrong JSON type.
+pub(crate) fn mismatch(value: &Value, expected: &str) -> String {
     format!(
         "JSON value of type {} is not of expected type {expected}",
         type_name(value)
@@ -169,18 +171,14 @@ impl Call {
 
     /// 32 bytes in the reversed hex that people write hashes in. `name` is how the error calls it.
     pub(crate) fn hash<H: Hash<Bytes = [u8; 32]>>(&self, position: usize, name: &str) -> Result<H, RpcError> {
-        let text = self.str(position)?;
-        let mut bytes = [0u8; 32];
-        if hex::decode_to_slice(text, &mut bytes).is_ok() {
-            bytes.reverse();
-            return Ok(H::from_byte_array(bytes));
-        }
-        let message = if text.len() == 64 {
-            format!("{name} must be hexadecimal string (not '{text}')")
-        } else {
-            format!("{name} must be of length 64 (not {}, for '{text}')", text.len())
-        };
-        Err(RpcError::new(INVALID_PARAMETER, message))
+        parse_hash(self.str(position)?, name)
+    }
+
+    /// A list.
+    pub(crate) fn list(&self, position: usize) -> Result<&[Value], RpcError> {
+        let value = self.arg(position);
+        let list = value.as_array().ok_or_else(|| wrong_type(value, "array"))?;
+        Ok(list)
     }
 
     /// An amount of bitcoins as satoshi.
@@ -189,7 +187,23 @@ impl Call {
     }
 }
 
-fn int<T: std::str::FromStr>(value: &Value) -> Result<T, RpcError> {
+/// 32 bytes in the reversed hex that people write hashes in. `name` is how the error calls it.
+pub(crate) fn parse_hash<H: Hash<Bytes = [u8; 32]>>(text: &str, name: &str) -> Result<H, RpcError> {
+    let mut bytes = [0u8; 32];
+    if hex::decode_to_slice(text, &mut bytes).is_ok() {
+        bytes.reverse();
+        return Ok(H::from_byte_array(bytes));
+    }
+    let message = if text.len() == 64 {
+        format!("{name} must be hexadecimal string (not '{text}')")
+    } else {
+        format!("{name} must be of length 64 (not {}, for '{text}')", text.len())
+    };
+    Err(RpcError::new(INVALID_PARAMETER, message))
+}
+
+/// A whole number that fits.
+pub(crate) fn int<T: std::str::FromStr>(value: &Value) -> Result<T, RpcError> {
     let Value::Number(number) = value else {
         return Err(wrong_type(value, "number"));
     };

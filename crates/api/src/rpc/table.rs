@@ -1,7 +1,10 @@
 //! Every method, defined once.
 
 use super::method::{Arg, Kind, Method, Run};
-use super::{chain, control, mempool, mining, net, operate, own, submit, torrents};
+use super::{
+    block_stats, chain, control, deployments, index, mempool, mining, net, operate, own, raw_tx, submit, torrents,
+    tx_proof,
+};
 
 /// All methods.
 pub(crate) fn all() -> Vec<&'static Method> {
@@ -68,6 +71,17 @@ static METHODS: &[Method] = &[
         run: Run::Blocking(chain::getblockcount),
     },
     Method {
+        name: "getblockfilter",
+        group: "blockchain",
+        about: "A block's compact filter (BIP 158), with `--index filter`.",
+        args: &[
+            BLOCK_HASH,
+            Arg::default("filtertype", Kind::Str, "basic", "Which filter; there is one."),
+        ],
+        result: "{...}    filter, header",
+        run: Run::Blocking(index::getblockfilter),
+    },
+    Method {
         name: "getblockhash",
         group: "blockchain",
         about: "The hash of the block at a height of the active chain.",
@@ -94,6 +108,40 @@ static METHODS: &[Method] = &[
         args: &[],
         result: "[{...},...]    height, hash, branchlen, status (active, valid-fork, valid-headers, headers-only, invalid)",
         run: Run::Blocking(operate::getchaintips),
+    },
+    Method {
+        name: "getblockstats",
+        group: "blockchain",
+        about: "What the transactions of a block pay, weigh and change in the set of unspent outputs. Amounts are in satoshi, rates in satoshi for a virtual byte.",
+        args: &[
+            Arg::required("hash_or_height", Kind::NumOrBool, "The block's hash, or its height."),
+            Arg::optional("stats", Kind::List, "Which of them; all when left out."),
+        ],
+        result: "{...}    avgfee, avgfeerate, avgtxsize, feerate_percentiles, maxfee, medianfee, minfee, subsidy, totalfee, utxo_increase and more",
+        run: Run::Blocking(block_stats::getblockstats),
+    },
+    Method {
+        name: "getchaintxstats",
+        group: "blockchain",
+        about: "How many transactions the chain has, and how many a second over its last blocks.",
+        args: &[
+            Arg::optional("nblocks", Kind::Num, "Over how many blocks; a month when left out."),
+            Arg::optional("blockhash", Kind::Hex, "The last of them; the tip when left out."),
+        ],
+        result: "{...}    time, txcount, window_final_block_hash, window_final_block_height, window_block_count, window_interval, window_tx_count, txrate",
+        run: Run::Blocking(chain::getchaintxstats),
+    },
+    Method {
+        name: "getdeploymentinfo",
+        group: "blockchain",
+        about: "Which rules hold since when, as seen from a block.",
+        args: &[Arg::optional(
+            "blockhash",
+            Kind::Hex,
+            "The block; the tip when left out.",
+        )],
+        result: "{...}    hash, height, script_flags, deployments",
+        run: Run::Blocking(deployments::getdeploymentinfo),
     },
     Method {
         name: "getdifficulty",
@@ -142,6 +190,36 @@ static METHODS: &[Method] = &[
         ],
         result: "[\"txid\",...] or {...}",
         run: Run::Blocking(mempool::getrawmempool),
+    },
+    Method {
+        name: "gettxspendingprevout",
+        group: "blockchain",
+        about: "Who spends outputs: transactions of the memory pool, and with `--index spender` of any block.",
+        args: &[
+            Arg::required("outputs", Kind::List, "Objects with txid and vout."),
+            Arg::optional(
+                "options",
+                Kind::Object,
+                "mempool_only: leave the index out; return_spending_tx: show the transactions too.",
+            ),
+        ],
+        result: "[{...},...]    txid, vout, spendingtxid, spendingtx, blockhash",
+        run: Run::Blocking(index::gettxspendingprevout),
+    },
+    Method {
+        name: "gettxoutproof",
+        group: "blockchain",
+        about: "A proof that a block holds transactions.",
+        args: &[
+            Arg::required("txids", Kind::List, "Their ids."),
+            Arg::optional(
+                "blockhash",
+                Kind::Hex,
+                "The block; when left out, found by an unspent output of theirs or with `--index tx`.",
+            ),
+        ],
+        result: "\"hex\"    (string) a block header with a partial merkle tree (BIP 37)",
+        run: Run::Blocking(tx_proof::gettxoutproof),
     },
     Method {
         name: "gettxout",
@@ -196,6 +274,14 @@ static METHODS: &[Method] = &[
         args: &[BLOCK_HASH],
         result: "null",
         run: waits!(operate::reconsiderblock),
+    },
+    Method {
+        name: "verifytxoutproof",
+        group: "blockchain",
+        about: "Checks a proof of gettxoutproof against the chain.",
+        args: &[Arg::required("proof", Kind::Hex, "The proof.")],
+        result: "[\"txid\",...]    what it proves; empty when it proves nothing",
+        run: Run::Blocking(tx_proof::verifytxoutproof),
     },
     Method {
         name: "getrpcinfo",
@@ -379,7 +465,7 @@ static METHODS: &[Method] = &[
     Method {
         name: "getrawtransaction",
         group: "rawtransactions",
-        about: "A transaction of the memory pool, or of a block that is named.",
+        about: "A transaction of the memory pool, of a block that is named, or with `--index tx` of any block.",
         args: &[
             Arg::required("txid", Kind::Hex, "The transaction's id."),
             Arg::default(
@@ -391,12 +477,12 @@ static METHODS: &[Method] = &[
             Arg::optional(
                 "blockhash",
                 Kind::Hex,
-                "The block to look into; without it only the memory pool is searched.",
+                "The block to look into; without it the memory pool is searched, and the index where it is on.",
             ),
         ],
         result: "\"hex\" or {...}    txid, hash, version, size, vsize, weight, locktime, vin, vout, hex and its place in \
                  the chain",
-        run: Run::Blocking(chain::getrawtransaction),
+        run: Run::Blocking(raw_tx::getrawtransaction),
     },
     Method {
         name: "sendrawtransaction",
@@ -419,6 +505,14 @@ static METHODS: &[Method] = &[
         ],
         result: "\"hex\"    (string) the transaction's id",
         run: waits!(submit::sendrawtransaction),
+    },
+    Method {
+        name: "getindexinfo",
+        group: "util",
+        about: "How far the indexes have come.",
+        args: &[Arg::optional("index_name", Kind::Str, "Only this one.")],
+        result: "{...}    for each: synced, best_block_height, and trouble when it does not go on",
+        run: Run::Blocking(index::getindexinfo),
     },
     Method {
         name: "torrent.add",

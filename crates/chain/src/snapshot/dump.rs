@@ -161,7 +161,7 @@ impl FrozenCoins {
         Ok(Dumped {
             coins: hasher.count,
             coins_hash: hasher.finish(),
-            chain_tx_count: self.chain_tx_count(&base),
+            chain_tx_count: self.view.chain_tx_count(&base.hash).unwrap_or(0),
             base,
         })
     }
@@ -212,23 +212,6 @@ impl FrozenCoins {
         let block = ParsedBlock::parse(raw).map_err(|_| StoreError::corrupt(format!("the record of block {hash}")))?;
         let undo = self.view.undo(hash)?.ok_or_else(|| missing(hash))?;
         Ok((block, undo))
-    }
-
-    /// How many transactions the chain has up to a block: counted back to the first block, or to a pinned snapshot
-    /// below which the counts are not known.
-    fn chain_tx_count(&self, base: &Entry) -> u64 {
-        let known = &self.view.params().assume_utxo;
-        let mut at = Some(base.clone());
-        let mut sum = 0;
-        while let Some(entry) = at {
-            match (entry.tx_count, known.iter().find(|known| known.block == entry.hash)) {
-                (_, Some(known)) => return sum + known.chain_tx_count,
-                (Some(count), None) => sum += u64::from(count),
-                (None, None) => {}
-            }
-            at = self.view.entry(&entry.header.prev_blockhash);
-        }
-        sum
     }
 }
 
