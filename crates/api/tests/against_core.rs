@@ -360,6 +360,20 @@ async fn the_operator_moves_the_tip_alike() {
     pair.same("invalidateblock", json!([one])).await;
     agree().await;
     assert_eq!(pair.core.height().unwrap(), 103);
+    for params in [
+        json!([]),
+        json!([0, 0]),
+        json!([4, 10]),
+        json!([9, -1]),
+        json!(["3"]),
+        json!([1, 2, 3]),
+    ] {
+        if params == json!([1, 2, 3]) {
+            assert_eq!(pair.ours("verifychain", &params).await.unwrap_err().code, -1);
+        } else {
+            pair.same("verifychain", params).await;
+        }
+    }
     // A block that is built on an invalid one is refused, and what Core has not seen is headers-only in neither.
     let deep = pair.core.hash_at(90).unwrap();
     pair.same("invalidateblock", json!([deep])).await;

@@ -244,10 +244,11 @@ impl Chain {
                 return Ok(());
             }
             if invalid {
-                if !self.retreat(&mut outcome.changes, &mut bytes)? {
-                    return Ok(());
+                let result = self.retreat(&mut outcome.changes, &mut bytes);
+                match self.mended(result)? {
+                    Some(false) => return Ok(()),
+                    Some(true) | None => continue,
                 }
-                continue;
             }
             let Some(&(_, _, target)) = self.candidates.last() else {
                 return Ok(());
@@ -255,7 +256,9 @@ impl Chain {
             if target == tip {
                 return Ok(());
             }
-            match self.step(target, &mut outcome.changes, &mut bytes)? {
+            let result = self.step(target, &mut outcome.changes, &mut bytes);
+            let Some(step) = self.mended(result)? else { continue };
+            match step {
                 Step::Moved => {
                     self.flush_when_full()?;
                     self.prune_when_due()?;
@@ -394,10 +397,14 @@ impl Chain {
     ) -> Result<Option<(Arc<ParsedBlock>, u32)>, StoreError> {
         let Some(block) = self.load(id)? else { return Ok(None) };
         let height = self.shared.tree().node(id).height;
-        let undo = self
-            .view()
-            .undo(&block.hash)?
-            .ok_or_else(|| StoreError::corrupt(format!("the undo record of block {}", block.hash)))?;
+        let undo = match self.view().undo(&block.hash) {
+            Ok(Some(undo)) => undo,
+            Ok(None) | Err(StoreError::Corrupt { .. }) => match self.rebuild_undo(id)? {
+                Some(undo) => undo,
+                None => return Err(StoreError::corrupt(format!("the undo record of block {}", block.hash))),
+            },
+            Err(error) => return Err(error),
+        };
         overlay.disconnect(&block, undo, height)?;
         Ok(Some((block, height)))
     }

@@ -33,6 +33,19 @@ impl<'a> Overlay<'a> {
         self.changes.into_iter()
     }
 
+    /// How many coins differ from the base.
+    pub(crate) fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// A coin that is unspent here.
+    pub(crate) fn get(&self, outpoint: &OutPoint) -> Result<Option<Coin>, StoreError> {
+        match self.changes.get(outpoint) {
+            Some(change) => Ok(change.coin.clone()),
+            None => self.base.get(outpoint),
+        }
+    }
+
     /// Whether a coin is unspent here.
     pub(crate) fn has(&self, outpoint: &OutPoint) -> Result<bool, StoreError> {
         match self.changes.get(outpoint) {

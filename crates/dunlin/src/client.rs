@@ -28,6 +28,11 @@ pub(crate) struct Client {
 impl Client {
     /// Finds the running peer by its cookie.
     pub(crate) fn find(args: &ConnectArgs) -> anyhow::Result<Self> {
+        Self::find_within(args, TIMEOUT)
+    }
+
+    /// [`Client::find`] for a call that may take as long as `timeout`.
+    pub(crate) fn find_within(args: &ConnectArgs, timeout: Duration) -> anyhow::Result<Self> {
         let data_dir = args.data_dir.clone().unwrap_or_else(config::default_data_dir);
         let dir = match args.network {
             Some(network) => network_dir(&data_dir, network),
@@ -45,14 +50,18 @@ impl Client {
                     .with_context(|| format!("{} does not hold an address", file.display()))?
             }
         };
-        Ok(Self::new(addr, cookie.trim()))
+        Ok(Self::with_timeout(addr, cookie.trim(), timeout))
     }
 
     /// A client for a known address and `user:password`.
     pub(crate) fn new(addr: SocketAddr, login: &str) -> Self {
+        Self::with_timeout(addr, login, TIMEOUT)
+    }
+
+    fn with_timeout(addr: SocketAddr, login: &str, timeout: Duration) -> Self {
         let config = ureq::Agent::config_builder()
             .proxy(None)
-            .timeout_global(Some(TIMEOUT))
+            .timeout_global(Some(timeout))
             .http_status_as_error(false)
             .build();
         Self {

@@ -18,6 +18,12 @@ fn reaches(dunlin: &Dunlin, hash: &str) {
     .unwrap();
 }
 
+fn flip(path: &std::path::Path, at: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[at] ^= 4;
+    std::fs::write(path, bytes).unwrap();
+}
+
 #[test]
 fn cores_block_files_are_loaded_plain_and_masked() {
     for xor in [0, 1] {
@@ -49,7 +55,26 @@ fn cores_block_files_are_loaded_plain_and_masked() {
                 "{}",
                 dunlin.log()
             );
-            dunlin.kill9();
+            // The check works on the running peer and on its files, finds a flipped bit, and has it mended.
+            let checked = dunlin
+                .cli(&["chain", "verify", "0", "--level", "4", "--network", "regtest"])
+                .unwrap();
+            assert!(checked.ok().unwrap().contains("checked 150 blocks at level 4"));
+            dunlin.stop().unwrap();
+            flip(&dunlin.folder().join("regtest").join("blocks").join("rev00000.dat"), 40);
+            let verify = |more: &[&str]| {
+                let all = [
+                    &["chain", "verify", "0", "--level", "4", "--network", "regtest"][..],
+                    more,
+                ]
+                .concat();
+                dunlin.cli(&all).unwrap()
+            };
+            let broken = verify(&[]);
+            assert_eq!(broken.code, Some(1), "{broken:?}");
+            assert!(broken.stdout.contains("rev00000.dat is damaged"), "{broken:?}");
+            assert!(verify(&["--repair"]).ok().unwrap().contains("repaired"));
+            assert!(!verify(&[]).ok().unwrap().contains("damaged"));
             dunlin.set_extra(&["--prune", "1"]);
             dunlin.restart().unwrap();
             reaches(&dunlin, &tip);

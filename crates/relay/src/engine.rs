@@ -124,6 +124,17 @@ impl Engine {
                 self.chain.prune_to(*height)?;
                 BlockOutcome::default()
             }
+            ChainOp::Verify(asked) => {
+                let mut told = None;
+                let report = self.chain.verify(asked, &mut |done, all| {
+                    let tenth = u64::from(done) * 10 / u64::from(all.max(1));
+                    if told != Some(tenth) {
+                        told = Some(tenth);
+                        tracing::info!("checking the stored chain: {done} of {all}");
+                    }
+                })?;
+                return Ok((BlockOutcome::default(), Operated::Verified(report)));
+            }
         };
         self.follow(now, &outcome.changes);
         Ok((outcome, Operated::Done))

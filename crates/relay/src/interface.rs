@@ -8,7 +8,10 @@ use std::time::Duration;
 use bitcoin::block::Header;
 use bitcoin::{BlockHash, Transaction, Txid, Wtxid};
 use bytes::Bytes;
-use dunlin_chain::{BlockError, BlockOutcome, HeaderReject, HeadersAccepted, OperateError, ParsedBlock, StoreError};
+use dunlin_chain::{
+    BlockError, BlockOutcome, HeaderReject, HeadersAccepted, OperateError, ParsedBlock, StoreError, Verification,
+    VerifyReport,
+};
 use dunlin_mempool::{Accepted, PoolReject};
 use dunlin_peer::{Direction, LinkId, Now};
 
@@ -49,6 +52,8 @@ pub enum ChainOp {
     Prefer(BlockHash),
     /// Delete block files up to this height.
     Prune(u32),
+    /// Check the stored data.
+    Verify(Verification),
 }
 
 /// What came of a [`ChainOp`].
@@ -56,6 +61,8 @@ pub enum ChainOp {
 pub enum Operated {
     /// It was done; there is nothing to tell.
     Done,
+    /// What the check of the stored data has found.
+    Verified(VerifyReport),
 }
 
 /// What the program asks of the peer.

@@ -39,6 +39,7 @@ pub use auth::{Auth, Cookie};
 pub(crate) use chain::progress;
 pub use error::RpcError;
 pub(crate) use net::sanitize;
+pub use operate::report_json;
 pub use protocol::{Params, Request};
 pub use server::{Shared, call, router, serve};
 

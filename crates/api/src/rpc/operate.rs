@@ -1,11 +1,11 @@
 //! What an operator may do to the chain: `invalidateblock`, `reconsiderblock`, `preciousblock`, `pruneblockchain`; and
-//! `getchaintips`, where the effect shows.
+//! to look at it: `getchaintips`, `verifychain`.
 
-use dunlin_chain::{OperateError, PRUNE_KEEP, Prune};
+use dunlin_chain::{OperateError, PRUNE_KEEP, Prune, Verification, VerifyReport};
 use serde_json::{Value, json};
 
 use super::RpcError;
-use super::error::{DATABASE_ERROR, INVALID_ADDRESS_OR_KEY, INVALID_PARAMETER, MISC_ERROR};
+use super::error::{DATABASE_ERROR, INTERNAL_ERROR, INVALID_ADDRESS_OR_KEY, INVALID_PARAMETER, MISC_ERROR};
 use super::method::{Answer, Call};
 use crate::backend::{ChainOp, ChainOpError, Operated};
 
@@ -22,9 +22,58 @@ impl From<ChainOpError> for RpcError {
 }
 
 async fn done(call: &Call, op: ChainOp) -> Answer {
-    match call.bitcoin()?.operate(op).await? {
-        Operated::Done => Ok(Value::Null),
+    call.bitcoin()?.operate(op).await?;
+    Ok(Value::Null)
+}
+
+async fn verified(call: &Call, asked: Verification) -> Result<VerifyReport, RpcError> {
+    match call.bitcoin()?.operate(ChainOp::Verify(asked)).await? {
+        Operated::Verified(report) => Ok(report),
+        Operated::Done => Err(RpcError::new(INTERNAL_ERROR, "the check gave no report")),
     }
+}
+
+/// Core's defaults.
+const CHECK_LEVEL: i32 = 3;
+const CHECK_BLOCKS: i32 = 6;
+
+fn asked(level: i32, blocks: i32, repair: bool) -> Verification {
+    Verification {
+        // Nothing and less means all.
+        blocks: u32::try_from(blocks).unwrap_or(0),
+        level: u8::try_from(level.clamp(0, 4)).unwrap_or(0),
+        repair,
+    }
+}
+
+pub(crate) async fn verifychain(call: Call) -> Answer {
+    let asked = asked(call.int_or(0, CHECK_LEVEL)?, call.int_or(1, CHECK_BLOCKS)?, false);
+    Ok(verified(&call, asked).await?.is_complete_and_well().into())
+}
+
+/// `dunlin.verify`: what `verifychain` finds, record by record.
+pub(crate) async fn verify(call: Call) -> Answer {
+    let blocks = call.int_or(0, CHECK_BLOCKS)?;
+    let asked = asked(call.int_or(1, CHECK_LEVEL)?, blocks, call.bool_or(2, false)?);
+    Ok(report_json(&verified(&call, asked).await?))
+}
+
+/// What `dunlin.verify` answers.
+pub fn report_json(report: &VerifyReport) -> Value {
+    let fault = |fault: &dunlin_chain::Fault| {
+        json!({
+            "height": fault.height,
+            "hash": fault.hash.to_string(),
+            "what": fault.what,
+            "repaired": fault.repaired,
+        })
+    };
+    json!({
+        "checked": report.checked,
+        "blocks_missing": report.blocks_missing,
+        "coins_skipped": report.coins_skipped,
+        "faults": report.faults.iter().map(fault).collect::<Vec<_>>(),
+    })
 }
 
 pub(crate) async fn invalidateblock(call: Call) -> Answer {

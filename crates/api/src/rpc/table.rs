@@ -284,6 +284,24 @@ static METHODS: &[Method] = &[
         run: Run::Blocking(tx_proof::verifytxoutproof),
     },
     Method {
+        name: "verifychain",
+        group: "blockchain",
+        about: "Checks the stored blocks, undo records and coins of the last blocks against each other. The log names \
+                what is damaged.",
+        args: &[
+            Arg::default(
+                "checklevel",
+                Kind::Num,
+                "3",
+                "0: blocks can be read; 1: and follow their own rules; 2: undo records can be read; 3: the coins are those \
+                 of the blocks; 4: the blocks can be connected again.",
+            ),
+            Arg::default("nblocks", Kind::Num, "6", "How many blocks; 0 for all."),
+        ],
+        result: "true|false    (boolean) whether all was checked and is well",
+        run: waits!(operate::verifychain),
+    },
+    Method {
         name: "getrpcinfo",
         group: "control",
         about: "The calls under way.",
@@ -322,6 +340,23 @@ static METHODS: &[Method] = &[
         args: &[],
         result: "{...}    as /api/status of the dashboard",
         run: waits!(own::status),
+    },
+    Method {
+        name: "dunlin.verify",
+        group: "dunlin",
+        about: "As verifychain, and tells what is damaged, record by record.",
+        args: &[
+            Arg::default("nblocks", Kind::Num, "6", "How many blocks; 0 for all."),
+            Arg::default("checklevel", Kind::Num, "3", "As in verifychain."),
+            Arg::default(
+                "repair",
+                Kind::Bool,
+                "false",
+                "Repair what is damaged: blocks from peers, undo records and coins from blocks.",
+            ),
+        ],
+        result: "{...}    checked, blocks_missing, coins_skipped, faults with height, hash, what, repaired",
+        run: waits!(operate::verify),
     },
     Method {
         name: "generatetoaddress",

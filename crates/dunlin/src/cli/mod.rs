@@ -101,6 +101,19 @@ pub(crate) enum ChainCommand {
         /// Height or hash
         block: String,
     },
+    /// Check the stored blocks, undo records and coins; works with and without a running peer
+    Verify {
+        /// How many blocks from the tip down; 0 for all
+        #[arg(default_value_t = 6)]
+        blocks: u32,
+        /// 0: blocks can be read; 1: and follow their own rules; 2: undo records can be read; 3: the coins are those of
+        /// the blocks; 4: the blocks can be connected again
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=4))]
+        level: u8,
+        /// Repair what is damaged: blocks from peers, undo records and coins from blocks
+        #[arg(long)]
+        repair: bool,
+    },
     /// One transaction from the mempool, or from a block that is named
     Tx {
         /// Transaction id

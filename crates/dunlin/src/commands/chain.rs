@@ -7,6 +7,9 @@ use crate::client::Client;
 use crate::output;
 
 pub(crate) fn run(args: ChainArgs) -> anyhow::Result<()> {
+    if let ChainCommand::Verify { blocks, level, repair } = args.command {
+        return super::verify::run(&args.client, dunlin_chain::Verification { blocks, level, repair });
+    }
     let client = Client::find(&args.client.connect)?;
     match args.command {
         ChainCommand::Info => info(&client, args.client.json),
@@ -19,6 +22,7 @@ pub(crate) fn run(args: ChainArgs) -> anyhow::Result<()> {
             };
             show(&client.call("getrawtransaction", params)?)
         }
+        ChainCommand::Verify { .. } => Ok(()),
     }
 }
 

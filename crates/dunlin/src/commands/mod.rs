@@ -7,3 +7,4 @@ pub(crate) mod peer;
 pub(crate) mod rpc;
 pub(crate) mod status;
 pub(crate) mod torrent;
+mod verify;

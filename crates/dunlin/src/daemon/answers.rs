@@ -32,6 +32,14 @@ impl<E> Answers<E> {
     /// # Errors
     /// [`BackendError::Unavailable`] when no answer comes.
     pub(crate) async fn ask(&self, send: impl FnOnce(u64) -> bool) -> Result<E, BackendError> {
+        self.ask_within(ANSWER_WITHIN, send).await
+    }
+
+    /// [`Answers::ask`] for what may take long.
+    ///
+    /// # Errors
+    /// As [`Answers::ask`].
+    pub(crate) async fn ask_within(&self, limit: Duration, send: impl FnOnce(u64) -> bool) -> Result<E, BackendError> {
         let ticket = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         self.lock().insert(ticket, sender);
@@ -39,7 +47,7 @@ impl<E> Answers<E> {
             self.lock().remove(&ticket);
             return Err(BackendError::Unavailable("the node is stopping".to_owned()));
         }
-        let answer = tokio::time::timeout(ANSWER_WITHIN, receiver).await;
+        let answer = tokio::time::timeout(limit, receiver).await;
         self.lock().remove(&ticket);
         match answer {
             Ok(Ok(event)) => Ok(event),

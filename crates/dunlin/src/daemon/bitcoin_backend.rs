@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bitcoin::{BlockHash, Transaction};
@@ -14,6 +15,9 @@ use dunlin_relay::{AddKind, Ban, ChainOp, Command, Event, Operated, PeerInfo, Su
 use tokio::sync::watch;
 
 use super::bitcoin::Bitcoin;
+
+/// Checking the whole chain takes hours.
+const OPERATION_LIMIT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 impl Bitcoin {
     async fn ask(&self, command: impl FnOnce(u64) -> Command) -> Result<Event, BackendError> {
@@ -62,7 +66,8 @@ impl BitcoinBackend for Bitcoin {
     }
 
     async fn operate(&self, op: ChainOp) -> Result<Operated, ChainOpError> {
-        match self.ask(|ticket| Command::Operate { ticket, op }).await? {
+        let send = |ticket| self.reactor.command(Command::Operate { ticket, op });
+        match self.answers.ask_within(OPERATION_LIMIT, send).await? {
             Event::Operated { result, .. } => result.map_err(ChainOpError::Chain),
             other => Err(mismatch(&other).into()),
         }
