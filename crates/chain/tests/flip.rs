@@ -198,6 +198,8 @@ fn a_changed_byte_is_named_or_harmless() {
         bytes[place] ^= 1 << bit;
         fs::write(damaged.join(name), &bytes).unwrap();
         let what = format!("bit {bit} of byte {place} of {}", name.display());
+        // Where an abort would say nothing.
+        println!("{what}");
         let used = std::panic::catch_unwind(|| use_it(&damaged, &story, &known));
         let end = used.unwrap_or_else(|_| panic!("{what}"));
         *ends.entry(end).or_default() += 1;
