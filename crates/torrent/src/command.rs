@@ -23,6 +23,8 @@ pub struct Config {
     pub listen_port: Option<u16>,
     /// Where resume files are kept; `None` keeps none.
     pub resume_dir: Option<PathBuf>,
+    /// Whether peers tell each other of peers (BEP 11).
+    pub pex: bool,
     /// The DHT; `None` runs no node of it.
     pub dht: Option<DhtConfig>,
     /// Bounds.
@@ -49,6 +51,7 @@ impl Config {
             client: concat!("Dunlin ", env!("CARGO_PKG_VERSION")).to_owned(),
             listen_port: None,
             resume_dir: None,
+            pex: true,
             dht: None,
             limits: Limits::default(),
         }

@@ -8,6 +8,7 @@ use dunlin_peer::{Link, Now};
 
 use crate::rates::Meter;
 use crate::shared::Shared;
+use crate::torrent::pex::Exchange;
 use crate::wire::{BLOCK_LEN, Block, ExtHandshake, Handshake, Message};
 use crate::{Bitfield, PeerId};
 
@@ -155,6 +156,7 @@ pub(crate) struct PeerLink {
     pub(crate) ext: Option<ExtHandshake>,
     /// Where the peer listens, when it dialled us and said so.
     pub(crate) listens_at: Option<SocketAddr>,
+    pub(crate) pex: Exchange,
     pub(crate) since: Now,
     pub(crate) last_received: Now,
     pub(crate) last_sent: Now,
@@ -212,6 +214,7 @@ impl PeerLink {
             extensions: theirs.reserved.extension_protocol(),
             ext: None,
             listens_at: None,
+            pex: Exchange::default(),
             since: now,
             last_received: now,
             last_sent: now,

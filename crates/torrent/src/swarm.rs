@@ -27,6 +27,8 @@ const FAILURES_MAX: u32 = 6;
 pub(crate) enum Source {
     /// A peer that dialled us and said where it listens.
     Inbound,
+    /// Another peer.
+    Pex,
     /// A node of the DHT.
     Dht,
     /// A tracker.
@@ -128,7 +130,7 @@ impl Swarm {
         }
         let (first, longest) = match known.source {
             Source::User => BACKOFF_NAMED,
-            Source::Inbound | Source::Dht | Source::Tracker => (BACKOFF_FIRST, BACKOFF_MAX),
+            Source::Inbound | Source::Pex | Source::Dht | Source::Tracker => (BACKOFF_FIRST, BACKOFF_MAX),
         };
         let pause = first.saturating_mul(1 << (known.failures - 1).min(12)).min(longest);
         self.requeue(addr, now + pause);
@@ -152,7 +154,7 @@ impl Swarm {
         known.failures = 0;
         let pause = match known.source {
             Source::User => BACKOFF_NAMED.0,
-            Source::Inbound | Source::Dht | Source::Tracker => AFTER_LINK,
+            Source::Inbound | Source::Pex | Source::Dht | Source::Tracker => AFTER_LINK,
         };
         self.requeue(addr, now + pause);
     }

@@ -7,6 +7,7 @@ mod fetch;
 mod lifecycle;
 mod links;
 mod messages;
+pub(crate) mod pex;
 mod search;
 mod snapshot;
 mod upload;

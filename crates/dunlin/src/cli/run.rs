@@ -107,9 +107,6 @@ pub(crate) struct RunArgs {
     pub(crate) download_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) discovery: DiscoveryArgs,
-    /// Do not use peer exchange (this version does not speak it yet)
-    #[arg(long, help_heading = "Torrents")]
-    pub(crate) no_pex: bool,
     /// Do not use uTP (this version does not speak it yet)
     #[arg(long, help_heading = "Torrents")]
     pub(crate) no_utp: bool,

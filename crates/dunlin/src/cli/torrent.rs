@@ -16,6 +16,9 @@ pub(crate) struct DiscoveryArgs {
     /// Join the DHT through this node instead of the well-known ones (repeatable)
     #[arg(long, value_name = "HOST:PORT", help_heading = "Torrents")]
     pub(crate) dht_node: Vec<String>,
+    /// Do not use peer exchange
+    #[arg(long, help_heading = "Torrents")]
+    pub(crate) no_pex: bool,
     /// Do not use local peer discovery (this version does not speak it yet)
     #[arg(long, help_heading = "Torrents")]
     pub(crate) no_lsd: bool,

@@ -133,6 +133,7 @@ impl Torrent {
         let mut config = Config::new(rand::random());
         config.resume_dir.clone_from(&options.resume_dir);
         config.dht = options.dht();
+        config.pex = !options.discovery.no_pex;
         let on_event = {
             let (answers, metainfos) = (Arc::clone(&answers), Arc::clone(&metainfos));
             move |event: Event| {

@@ -5,6 +5,7 @@
 
 mod dht;
 mod fixture;
+mod pex;
 
 use dunlin_testkit::dunlin::{run, start_command};
 use dunlin_testkit::free_address;

@@ -120,6 +120,7 @@ impl Torrent {
             }
             self.request_all(now, shared);
             self.announce_if_due(now, shared);
+            self.tell_peers(now, shared);
         }
         self.save_if_due(now, shared);
     }

@@ -111,7 +111,7 @@ impl Torrent {
         ExtHandshake {
             ids: ExtensionIds {
                 ut_metadata: ExtensionIds::OURS.ut_metadata,
-                ut_pex: None,
+                ut_pex: ExtensionIds::OURS.ut_pex.filter(|_| self.exchanges_peers(shared)),
                 lt_donthave: ExtensionIds::OURS.lt_donthave,
             },
             client: Some(shared.config.client.clone()),

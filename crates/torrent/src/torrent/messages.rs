@@ -98,10 +98,12 @@ impl Torrent {
                 Ok(())
             }
             Message::Handshake(_) => Err(CloseReason::fault("a second handshake")),
-            // Peer exchange was not offered, so it is not taken either; suggestions are only that.
-            Message::KeepAlive | Message::Port(_) | Message::Suggest(_) | Message::Pex(_) | Message::Unknown { .. } => {
+            Message::Pex(pex) => {
+                self.peers_told(now, shared, id, &pex);
                 Ok(())
             }
+            // Suggestions are only that.
+            Message::KeepAlive | Message::Port(_) | Message::Suggest(_) | Message::Unknown { .. } => Ok(()),
         };
         if let Err(reason) = outcome {
             self.close_peer(now, shared, id, reason);

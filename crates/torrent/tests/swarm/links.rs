@@ -1,8 +1,10 @@
 //! Who is connected to whom.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use dunlin_peer::DisconnectCause;
+use dunlin_torrent::Metainfo;
 use dunlin_torrent::command::Command;
 use dunlin_torrent::status::PeerStatus;
 
@@ -137,4 +139,29 @@ fn removing_a_torrent_frees_its_place_in_the_limits() {
     let addr = bed.nodes[seed].addr;
     bed.add(leecher, other.source(), |add| add.peers.push(addr));
     bed.run_until_all_complete(&[leecher], Duration::from_secs(120));
+}
+
+/// A seed and four that know nobody but the seed, without a tracker; how many links each has after two minutes.
+fn links_after_exchange(change: impl Fn(&mut Metainfo), pex: bool) -> Vec<usize> {
+    let mut torrent = Torrent::new(64 << 20, 64 << 10, 26);
+    let meta = Arc::make_mut(&mut torrent.meta);
+    meta.trackers.clear();
+    change(meta);
+    let mut bed = Bed::new();
+    let seed = bed.seed(100 << 10, &torrent);
+    let addr = bed.nodes[seed].addr;
+    let others: Vec<_> = (0..4).map(|_| bed.node(100 << 10)).collect();
+    for &node in &others {
+        bed.reconfigure(node, |config| config.pex = pex);
+        bed.add(node, torrent.source(), |add| add.peers.push(addr));
+    }
+    bed.run_for(Duration::from_secs(120));
+    others.iter().map(|&node| bed.links_of(node)).collect()
+}
+
+#[test]
+fn peers_tell_each_other_of_peers_but_not_in_private_torrents() {
+    assert_eq!(links_after_exchange(|_| {}, true), [4; 4]);
+    assert_eq!(links_after_exchange(|meta| meta.private = true, true), [1; 4]);
+    assert_eq!(links_after_exchange(|_| {}, false), [1; 4]);
 }
