@@ -8,8 +8,10 @@ use bitcoin::hashes::{Hash, HashEngine, sha256d};
 use bitcoin::{Block, BlockHash, Txid, Wtxid};
 use bytes::Bytes;
 
+use crate::rules::check_block;
 use crate::tx_parts::TxRef;
 use crate::wire::{self, HEADER_BYTES, Spans};
+use crate::{Params, Reject};
 
 /// No valid block has more bytes than this (its weight would pass 4,000,000).
 pub const MAX_BLOCK_BYTES: usize = 4_000_000;
@@ -67,6 +69,8 @@ pub struct ParsedBlock {
     spans: Spans,
     /// The block as a structure, once somebody asked for it.
     block: OnceLock<Block>,
+    /// What [`check_block`] says, once somebody asked for it.
+    verdict: OnceLock<Result<(), Reject>>,
 }
 
 impl ParsedBlock {
@@ -125,6 +129,7 @@ impl ParsedBlock {
             header,
             spans,
             block: OnceLock::new(),
+            verdict: OnceLock::new(),
         }
     }
 
@@ -133,6 +138,15 @@ impl ParsedBlock {
     pub fn block(&self) -> &Block {
         self.block
             .get_or_init(|| deserialize(&self.raw).expect("every form that was read here is known there"))
+    }
+
+    /// What can be said of the block without its context, see [`check_block`]. It is found out on the first call, which
+    /// may come from another thread than the one that needs it. Every call must give the same parameters.
+    ///
+    /// # Errors
+    /// The first rule that it breaks.
+    pub fn check(&self, params: &Params) -> Result<(), Reject> {
+        self.verdict.get_or_init(|| check_block(params, self)).clone()
     }
 
     /// The block's header.

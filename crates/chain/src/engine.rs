@@ -509,7 +509,7 @@ impl Chain {
             }
             known
         };
-        if let Err(reject) = rules::check_block(self.params(), block) {
+        if let Err(reject) = block.check(self.params()) {
             // Most of what is checked there is committed to by the header, but a body that somebody swapped fails too,
             // and its header must stay open for the real one.
             if let Some(id) = known

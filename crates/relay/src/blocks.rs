@@ -24,6 +24,11 @@ use crate::wire::Message;
 pub(crate) const WINDOW: u32 = 1024;
 /// Requests under way to one peer.
 pub(crate) const MAX_IN_FLIGHT: usize = 16;
+/// Blocks that wait for the chain and blocks that were asked for have about this many bytes at most: more would only
+/// fill the memory, because the chain takes one after the other.
+const MAX_WAITING_BYTES: usize = 64 << 20;
+/// The size that a block is thought to have before any came.
+const FIRST_GUESS: usize = 250_000;
 /// A peer that keeps the window from moving for this long is replaced; doubles with each one, up to a minute.
 const STALL_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_STALL_TIMEOUT: Duration = Duration::from_secs(64);
@@ -72,7 +77,11 @@ pub(crate) struct BlockSync {
     /// Who was asked for what.
     asked: BTreeMap<BlockHash, (u32, BTreeSet<LinkId>)>,
     /// Blocks given to the chain, and by whom.
-    judging: BTreeMap<BlockHash, Option<LinkId>>,
+    judging: BTreeMap<BlockHash, (Option<LinkId>, usize)>,
+    /// The bytes of those.
+    judging_bytes: usize,
+    /// How large blocks have been lately.
+    usual_bytes: usize,
     /// Who gave the blocks that are stored and not yet connected.
     sources: BTreeMap<BlockHash, (u32, LinkId)>,
     stall_timeout: Duration,
@@ -98,6 +107,8 @@ impl BlockSync {
             plan_cut: false,
             asked: BTreeMap::new(),
             judging: BTreeMap::new(),
+            judging_bytes: 0,
+            usual_bytes: FIRST_GUESS,
             sources: BTreeMap::new(),
             stall_timeout: STALL_TIMEOUT,
             next_check: None,
@@ -179,7 +190,9 @@ impl BlockSync {
             return;
         };
         let Some(best) = peer.headers.best else { return };
-        let room = MAX_IN_FLIGHT.saturating_sub(peer.blocks.in_flight.len());
+        let room = MAX_IN_FLIGHT
+            .saturating_sub(peer.blocks.in_flight.len())
+            .min(self.room_for_all());
         let better = best.work > round.tip;
         if room == 0 || (self.plan.is_empty() && !better) || best.work < node.view.params().minimum_chain_work {
             return;
@@ -225,6 +238,15 @@ impl BlockSync {
             .map(|(_, hash)| Inventory::WitnessBlock(hash))
             .collect();
         node.send(link, Message::GetData(items));
+    }
+
+    /// How many more blocks may be asked for, whoever is asked, so that memory holds them while they wait.
+    fn room_for_all(&self) -> usize {
+        let left = MAX_WAITING_BYTES.saturating_sub(self.judging_bytes);
+        let least = usize::from(self.asked.is_empty());
+        (left / self.usual_bytes.max(1))
+            .saturating_sub(self.asked.len())
+            .max(least)
     }
 
     fn note_asked(&mut self, node: &mut Node, link: LinkId, height: u32, hash: BlockHash) {
@@ -342,7 +364,9 @@ impl BlockSync {
             self.plan.remove(&entry.height);
         }
         crate::headers::has_block(node, link, hash);
-        self.judging.insert(hash, Some(link));
+        self.usual_bytes = (self.usual_bytes * 7 + block.raw.len()) / 8;
+        self.judging_bytes += block.raw.len();
+        self.judging.insert(hash, (Some(link), block.raw.len()));
         node.peer_job(
             link,
             Job::AcceptBlock {
@@ -414,12 +438,14 @@ impl BlockSync {
 
     /// A block of our own goes to the chain.
     pub(crate) fn submitted(&mut self, hash: BlockHash) {
-        self.judging.entry(hash).or_insert(None);
+        self.judging.entry(hash).or_insert((None, 0));
     }
 
     /// The chain judged a block; returns who gave it.
     pub(crate) fn judged(&mut self, hash: &BlockHash) -> Option<LinkId> {
-        self.judging.remove(hash).flatten()
+        let (from, bytes) = self.judging.remove(hash)?;
+        self.judging_bytes = self.judging_bytes.saturating_sub(bytes);
+        from
     }
 
     /// The block is stored and waits for its parents: remember who gave it.
@@ -472,7 +498,13 @@ impl BlockSync {
         let others = u32::try_from(busy.saturating_sub(1)).unwrap_or(u32::MAX);
         let late = spacing.saturating_add((spacing / 2).saturating_mul(others));
         for link in node.ready_links() {
-            let Some(blocks) = node.peers.get(&link).map(|peer| &peer.blocks) else {
+            // A peer that we do not read from has perhaps sent long ago what we wait for.
+            let Some(blocks) = node
+                .peers
+                .get(&link)
+                .filter(|peer| !peer.paused)
+                .map(|peer| &peer.blocks)
+            else {
                 continue;
             };
             if blocks

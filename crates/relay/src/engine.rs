@@ -4,12 +4,12 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use bitcoin::consensus::serialize;
 use bytes::Bytes;
-use dunlin_chain::{BlockError, BlockOutcome, Chain, ChainChange, OperateError, ParsedBlock, StoreError, View};
+use dunlin_chain::{BlockError, BlockOutcome, Chain, ChainChange, OperateError, Params, ParsedBlock, StoreError, View};
 use dunlin_mempool::Pool;
-use dunlin_peer::Now;
+use dunlin_peer::{LinkId, Now};
 
 use crate::importing::Importing;
-use crate::interface::{ChainOp, Done, Job, Operated};
+use crate::interface::{ChainOp, Done, Job, Operated, Ticket};
 
 /// Runs jobs one after another: on the commit thread of the program, or directly in the simulator.
 pub struct Engine {
@@ -41,6 +41,7 @@ impl Engine {
                 last: headers.last().map(|header| header.block_hash()),
                 result: self.chain.accept_headers(unix, &headers),
             },
+            Job::ParseBlock { link, raw } => parse_block(self.chain.params(), link, raw),
             Job::AcceptBlock { from, ticket, block } => {
                 let result = self.accept_block(now, block.clone());
                 Done::Block {
@@ -88,6 +89,48 @@ impl Engine {
                 }
                 done.unwrap_or(Done::Nothing)
             }
+        }
+    }
+
+    /// Carries out several jobs. Neighbouring blocks go to the chain together, so that it checks their scripts while it
+    /// connects others; the answers are in the order of the jobs.
+    pub fn run_all(&mut self, now: Now, jobs: impl IntoIterator<Item = Job>) -> Vec<Done> {
+        let mut done = Vec::new();
+        let mut blocks = Vec::new();
+        for job in jobs {
+            match job {
+                Job::AcceptBlock { from, ticket, block } => blocks.push((from, ticket, block)),
+                other => {
+                    self.accept_all(now, &mut blocks, &mut done);
+                    done.push(self.run(now, other));
+                }
+            }
+        }
+        self.accept_all(now, &mut blocks, &mut done);
+        done
+    }
+
+    fn accept_all(
+        &mut self,
+        now: Now,
+        blocks: &mut Vec<(Option<LinkId>, Option<Ticket>, Arc<ParsedBlock>)>,
+        done: &mut Vec<Done>,
+    ) {
+        if blocks.is_empty() {
+            return;
+        }
+        let parsed: Vec<_> = blocks.iter().map(|(_, _, block)| Arc::clone(block)).collect();
+        let results = self.chain.accept_blocks(now.unix_secs(), &parsed);
+        for ((from, ticket, block), result) in blocks.drain(..).zip(results) {
+            if let Ok(outcome) = &result {
+                self.follow(now, &outcome.changes);
+            }
+            done.push(Done::Block {
+                from,
+                ticket,
+                block,
+                result,
+            });
         }
     }
 
@@ -173,6 +216,17 @@ impl Engine {
     fn pool_mut(&self) -> RwLockWriteGuard<'_, Pool> {
         self.pool.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Carries out a [`Job::ParseBlock`], which needs nothing but the network's parameters.
+pub fn parse_block(params: &Params, link: LinkId, raw: Bytes) -> Done {
+    let bytes = raw.len();
+    let result = ParsedBlock::parse(raw);
+    if let Ok(block) = &result {
+        // The block remembers the verdict for the chain.
+        let _ = block.check(params);
+    }
+    Done::BlockParsed { link, bytes, result }
 }
 
 /// Carries out a [`Job::ReadBlock`] with nothing but a view, so that reads need not wait for the commit thread;

@@ -9,8 +9,8 @@ use bitcoin::block::Header;
 use bitcoin::{BlockHash, Transaction, Txid, Wtxid};
 use bytes::Bytes;
 use dunlin_chain::{
-    BlockError, BlockOutcome, HeaderReject, HeadersAccepted, OperateError, ParsedBlock, StoreError, Verification,
-    VerifyReport,
+    BlockDecodeError, BlockError, BlockOutcome, HeaderReject, HeadersAccepted, OperateError, ParsedBlock, StoreError,
+    Verification, VerifyReport,
 };
 use dunlin_mempool::{Accepted, PoolReject};
 use dunlin_peer::{Direction, LinkId, Now};
@@ -273,6 +273,13 @@ pub enum Job {
         /// The headers.
         headers: Vec<Header>,
     },
+    /// Parse the bytes of a block and check what needs no chain.
+    ParseBlock {
+        /// Who sent it.
+        link: LinkId,
+        /// The block in wire encoding.
+        raw: Bytes,
+    },
     /// Validate, store and connect a block.
     AcceptBlock {
         /// Who sent it; `None` for our own.
@@ -324,6 +331,15 @@ pub enum Done {
         last: Option<BlockHash>,
         /// What the chain says.
         result: Result<HeadersAccepted, HeaderReject>,
+    },
+    /// Answer to [`Job::ParseBlock`].
+    BlockParsed {
+        /// Who sent it.
+        link: LinkId,
+        /// How many bytes were parsed.
+        bytes: usize,
+        /// The block, unless the bytes are none.
+        result: Result<Arc<ParsedBlock>, BlockDecodeError>,
     },
     /// Answer to [`Job::AcceptBlock`].
     Block {

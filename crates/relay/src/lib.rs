@@ -30,7 +30,7 @@ mod wire;
 
 pub use bans::{Ban, BanList, DISCOURAGE_SECS, Subnet, SubnetError};
 pub use config::Config;
-pub use engine::{Engine, read_block};
+pub use engine::{Engine, parse_block, read_block};
 pub use importing::Importing;
 pub use interface::{AddKind, ChainOp, Command, Done, Event, Job, Operated, PeerInfo, Ticket, TxSource, Which};
 pub use machine::Relay;

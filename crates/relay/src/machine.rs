@@ -28,6 +28,13 @@ use crate::{announce, handshake, ping};
 /// How often peers that fell behind are looked for.
 const MAINTENANCE: std::time::Duration = std::time::Duration::from_secs(30);
 
+/// A block to be parsed counts as one job for each so many bytes, because its bytes wait in memory.
+const BYTES_PER_JOB: usize = 256 << 10;
+
+fn parse_weight(bytes: usize) -> usize {
+    1 + bytes / BYTES_PER_JOB
+}
+
 /// A Bitcoin peer without I/O.
 pub struct Relay {
     node: Node,
@@ -149,10 +156,10 @@ impl Relay {
             }
             Message::Tx { tx, .. } => self.txs.on_tx(node, link, tx),
             Message::Block(block) => self.on_block(link, block),
-            Message::RawBlock(raw) => match ParsedBlock::parse(raw) {
-                Ok(block) => self.on_block(link, block),
-                Err(error) => node.misbehaving(link, format!("malformed block: {error}")),
-            },
+            Message::RawBlock(raw) => {
+                let weight = parse_weight(raw.len());
+                node.peer_jobs(link, weight, Job::ParseBlock { link, raw });
+            }
             // Serving the whole mempool is for bloom filter peers (BIP 35, BIP 111), which we do not offer.
             Message::Mempool => {}
             Message::Encrypt
@@ -239,6 +246,14 @@ impl Relay {
                     HeaderSync::maybe_sendheaders(&mut self.node, link);
                 }
                 self.headers.start(&mut self.node, self.blocks.in_flight());
+            }
+            Done::BlockParsed { link, bytes, result } => {
+                self.node.peer_jobs_done(link, parse_weight(bytes));
+                match result {
+                    Ok(block) if self.node.ready(link).is_some_and(|peer| !peer.closing) => self.on_block(link, block),
+                    Ok(_) => {}
+                    Err(error) => self.node.misbehaving(link, format!("malformed block: {error}")),
+                }
             }
             Done::Block {
                 from,

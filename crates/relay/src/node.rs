@@ -119,8 +119,13 @@ impl Node {
 
     /// Hands out a job that this peer caused; too many at once stop us from reading its messages.
     pub(crate) fn peer_job(&mut self, link: LinkId, job: Job) {
+        self.peer_jobs(link, 1, job);
+    }
+
+    /// [`Node::peer_job`] for a job that counts as several.
+    pub(crate) fn peer_jobs(&mut self, link: LinkId, weight: usize, job: Job) {
         if let Some(peer) = self.peers.get_mut(&link) {
-            peer.jobs += 1;
+            peer.jobs += weight;
             if peer.jobs >= PAUSE_AT && !peer.paused {
                 peer.paused = true;
                 self.out.push(Output::PauseRead { link });
@@ -131,8 +136,13 @@ impl Node {
 
     /// A job that this peer caused is done.
     pub(crate) fn peer_job_done(&mut self, link: LinkId) {
+        self.peer_jobs_done(link, 1);
+    }
+
+    /// A job that counted as several is done.
+    pub(crate) fn peer_jobs_done(&mut self, link: LinkId, weight: usize) {
         if let Some(peer) = self.peers.get_mut(&link) {
-            peer.jobs = peer.jobs.saturating_sub(1);
+            peer.jobs = peer.jobs.saturating_sub(weight);
             if peer.jobs <= RESUME_AT && peer.paused {
                 peer.paused = false;
                 self.out.push(Output::ResumeRead { link });

@@ -24,6 +24,10 @@ use crate::cli::RunArgs;
 
 /// Threads that read blocks for peers.
 const READ_THREADS: usize = 2;
+/// Threads that parse and hash blocks as they come in, at most.
+const MAX_PARSE_THREADS: usize = 4;
+/// Blocks of about so many bytes go to the chain together.
+const BATCH_BYTES: usize = 16 << 20;
 /// Inbound links beyond the limit that the machine may look at before it decides whom to keep.
 const AT_THE_DOOR: usize = 16;
 /// How often the log tells how far the sync has come.
@@ -250,10 +254,17 @@ fn default_listen(network: Network, port: u16) -> SocketAddr {
     SocketAddr::from((ip, port))
 }
 
-/// Sends jobs where they belong: reads to a pool, all else in order to the commit thread.
+/// Sends jobs where they belong: reads and parsing to pools, all else in order to the commit thread.
 fn dispatcher(work: Sender<Work>, view: View) -> anyhow::Result<impl FnMut(Job, Completer<Done>) + Send> {
     let readers = dunlin_net::Pool::new("block-read", READ_THREADS).context("cannot start threads")?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let parsers =
+        dunlin_net::Pool::new("block-parse", threads.min(MAX_PARSE_THREADS)).context("cannot start threads")?;
     Ok(move |job, completer: Completer<Done>| match job {
+        Job::ParseBlock { link, raw } => {
+            let view = view.clone();
+            parsers.spawn(move || completer.complete(dunlin_relay::parse_block(view.params(), link, raw)));
+        }
         Job::ReadBlock { .. } => {
             let (view, work) = (view.clone(), work.clone());
             readers.spawn(move || match dunlin_relay::read_block(&view, &job) {
@@ -267,6 +278,14 @@ fn dispatcher(work: Sender<Work>, view: View) -> anyhow::Result<impl FnMut(Job, 
     })
 }
 
+/// The size of the block that a job gives to the chain.
+fn block_bytes(job: &Job) -> Option<usize> {
+    match job {
+        Job::AcceptBlock { block, .. } => Some(block.raw.len()),
+        _ => None,
+    }
+}
+
 /// The one writer of the chain.
 fn commit(mut engine: Engine, jobs: &Receiver<Work>, stop: &Stop, fault: &Fault) {
     // However this thread ends, a node without a chain must not pretend to be one.
@@ -277,8 +296,27 @@ fn commit(mut engine: Engine, jobs: &Receiver<Work>, stop: &Stop, fault: &Fault)
         }
     }
     let _guard = StopOnExit(stop);
-    while let Ok((job, completer)) = jobs.recv() {
-        completer.complete(engine.run(super::now(), job));
+    let mut held = None;
+    while let Some((job, completer)) = held.take().or_else(|| jobs.recv().ok()) {
+        // Blocks that queue up behind this one go to the chain with it.
+        let (mut batch, mut completers, mut bytes) = (Vec::new(), vec![completer], block_bytes(&job));
+        batch.push(job);
+        while bytes.is_some_and(|bytes| bytes < BATCH_BYTES)
+            && let Ok((job, completer)) = jobs.try_recv()
+        {
+            match block_bytes(&job) {
+                Some(more) => bytes = bytes.map(|bytes| bytes.saturating_add(more)),
+                None => {
+                    held = Some((job, completer));
+                    break;
+                }
+            }
+            batch.push(job);
+            completers.push(completer);
+        }
+        for (done, completer) in engine.run_all(super::now(), batch).into_iter().zip(completers) {
+            completer.complete(done);
+        }
     }
     if let Err(error) = engine.chain.close() {
         let what = format!("the last flush failed: {error}; the next start goes on from the one before");
