@@ -13,8 +13,8 @@ use super::method::{Answer, Call};
 use super::params::mismatch;
 use super::script;
 
-/// What Core counts for a coin besides its output: outpoint, height, the coinbase's mark.
-const COIN_OVERHEAD: i64 = 41;
+/// What Core counts for a coin besides its output: the outpoint, and the height with the mark of a coinbase.
+const COIN_OVERHEAD: i64 = 40;
 
 /// The percentiles of `feerate_percentiles`, in hundredths.
 const PERCENTILES: [f64; 5] = [10.0, 25.0, 50.0, 75.0, 90.0];

@@ -6,6 +6,7 @@
 pub mod auth;
 mod block_stats;
 mod chain;
+mod coins;
 mod control;
 mod deployments;
 pub mod error;

@@ -2,8 +2,8 @@
 
 use super::method::{Arg, Kind, Method, Run};
 use super::{
-    block_stats, chain, control, deployments, index, mempool, mining, net, operate, own, raw_tx, submit, torrents,
-    tx_proof,
+    block_stats, chain, coins, control, deployments, index, mempool, mining, net, operate, own, raw_tx, submit,
+    torrents, tx_proof,
 };
 
 /// All methods.
@@ -237,6 +237,27 @@ static METHODS: &[Method] = &[
         ],
         result: "{...}    bestblock, confirmations, value, scriptPubKey, coinbase",
         run: Run::Blocking(chain::gettxout),
+    },
+    Method {
+        name: "gettxoutsetinfo",
+        group: "blockchain",
+        about: "What all unspent outputs come to after a block, and what the block added; with `--index stats`.",
+        args: &[
+            Arg::default(
+                "hash_type",
+                Kind::Str,
+                "hash_serialized_3",
+                "Which hash of the set: muhash or none.",
+            ),
+            Arg::optional(
+                "hash_or_height",
+                Kind::NumOrBool,
+                "The block's hash, or its height; the tip when left out.",
+            ),
+            Arg::default("use_index", Kind::Bool, "true", "Answer from the index."),
+        ],
+        result: "{...}    height, bestblock, txouts, bogosize, muhash, total_amount, total_unspendable_amount, block_info",
+        run: Run::Blocking(coins::gettxoutsetinfo),
     },
     Method {
         name: "invalidateblock",
