@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 
 const MAGIC: [u8; 4] = [0xfa, 0xbf, 0xb5, 0xda];
 
-const COMMANDS: [&str; 22] = [
+const COMMANDS: [&str; 25] = [
     "version",
     "verack",
     "wtxidrelay",
@@ -33,6 +33,9 @@ const COMMANDS: [&str; 22] = [
     "mempool",
     "alert",
     "sendcmpct",
+    "cmpctblock",
+    "getblocktxn",
+    "blocktxn",
 ];
 
 fn stream(mut data: &[u8]) -> Vec<u8> {
@@ -70,6 +73,7 @@ fn check_bounds(message: &Message) {
         Message::Inv(list) | Message::GetData(list) | Message::NotFound(list) => assert!(list.len() <= MAX_INV),
         Message::GetHeaders(locator) | Message::GetBlocks(locator) => assert!(locator.hashes.len() <= MAX_LOCATOR),
         Message::Headers(list) => assert!(list.len() <= MAX_HEADERS),
+        Message::CompactBlock(block) => assert!(block.tx_count() <= usize::from(u16::MAX)),
         _ => {}
     }
 }

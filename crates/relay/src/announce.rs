@@ -1,11 +1,13 @@
-//! Announcing blocks: by headers (BIP 130) where the peer asked for them and they connect, else by inventory.
+//! Announcing blocks: by compact blocks (BIP 152) to those who want them and have the parent, by headers (BIP 130) where the peer asked for them and they connect, else by inventory.
 
 use bitcoin::BlockHash;
 use bitcoin::p2p::message_blockdata::Inventory;
+use dunlin_chain::Entry;
 use dunlin_peer::LinkId;
 
 use crate::headers::{KnownBlock, resolve};
 use crate::node::Node;
+use crate::serve::Server;
 use crate::wire::Message;
 
 /// More new blocks than this are announced by the last one's inventory.
@@ -30,13 +32,48 @@ fn has(node: &Node, known: [Option<KnownBlock>; 2], hash: &BlockHash, height: u3
 }
 
 /// Announces the blocks that joined the active chain, in height order, to everyone who lacks them.
-pub(crate) fn announce(node: &mut Node, connected: &[(BlockHash, u32)]) {
-    if connected.is_empty() || node.is_initial_download() {
+pub(crate) fn announce(node: &mut Node, server: &Server, connected: &[(BlockHash, u32)]) {
+    let Some((tip, height)) = connected.last().filter(|_| !node.is_initial_download()) else {
         return;
+    };
+    if let Some(entry) = node.view.entry(tip) {
+        for link in wanting(node, tip, *height) {
+            send_compact(node, server, link, &entry);
+        }
     }
     let recent = &connected[connected.len().saturating_sub(MAX_BLOCKS_TO_ANNOUNCE)..];
     for link in node.ready_links() {
         announce_to(node, link, recent);
+    }
+}
+
+/// The peers that want this block, whose parent they have and which they lack, as a compact block.
+pub(crate) fn wanting(node: &mut Node, hash: &BlockHash, height: u32) -> Vec<LinkId> {
+    let Some((parent, below)) = node
+        .view
+        .entry(hash)
+        .and_then(|entry| Some((entry.header.prev_blockhash, height.checked_sub(1)?)))
+    else {
+        return Vec::new();
+    };
+    let mut links = node.ready_links();
+    links.retain(|link| {
+        resolve(node, *link);
+        node.peers.get(link).is_some_and(|peer| {
+            let known = [peer.headers.best, peer.headers.sent];
+            peer.compact.wants && !has(node, known, hash, height) && has(node, known, &parent, below)
+        })
+    });
+    links
+}
+
+/// Announces a block that the server holds by its compact form.
+pub(crate) fn send_compact(node: &mut Node, server: &Server, link: LinkId, entry: &Entry) {
+    if let Some(compact) = server.compact(&entry.hash)
+        && let Some(peer) = node.ready(link)
+    {
+        peer.headers.sent = Some(entry.into());
+        node.send(link, Message::CompactBlock(compact));
     }
 }
 

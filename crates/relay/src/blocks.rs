@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bitcoin::p2p::message_blockdata::Inventory;
 use bitcoin::{BlockHash, Work};
-use dunlin_chain::ParsedBlock;
+use dunlin_chain::{Entry, ParsedBlock};
 use dunlin_peer::{CloseReason, LinkId, Now};
 
 use crate::headers::HeaderSync;
@@ -233,9 +233,16 @@ impl BlockSync {
         for (height, hash) in &wanted {
             self.note_asked(node, link, *height, *hash);
         }
+        let compact = match wanted[..] {
+            [(_, hash)] => self.fits_compact(node, link, hash),
+            _ => false,
+        };
         let items = wanted
             .into_iter()
-            .map(|(_, hash)| Inventory::WitnessBlock(hash))
+            .map(|(_, hash)| match compact {
+                true => Inventory::CompactBlock(hash),
+                false => Inventory::WitnessBlock(hash),
+            })
             .collect();
         node.send(link, Message::GetData(items));
     }
@@ -249,7 +256,54 @@ impl BlockSync {
             .max(least)
     }
 
-    fn note_asked(&mut self, node: &mut Node, link: LinkId, height: u32, hash: BlockHash) {
+    /// Whether a block that is asked of this peer is best taken in its compact form: the one that comes next.
+    fn fits_compact(&self, node: &Node, link: LinkId, hash: BlockHash) -> bool {
+        let next = |entry: Entry| entry.header.prev_blockhash == node.view.tip().hash;
+        self.asked.len() == 1
+            && node.peers.get(&link).is_some_and(|peer| peer.compact.provides)
+            && node.view.entry(&hash).is_some_and(next)
+            && crate::compact::near_tip(node)
+    }
+
+    /// Of how many peers a block was asked.
+    pub(crate) fn asked_of(&self, hash: &BlockHash) -> usize {
+        self.asked.get(hash).map_or(0, |(_, links)| links.len())
+    }
+
+    /// Whether the block was asked of this peer before all others.
+    pub(crate) fn is_first(&self, node: &Node, link: LinkId, hash: &BlockHash) -> bool {
+        let since = |link: &LinkId| node.peers.get(link)?.blocks.in_flight.get(hash).map(|asked| asked.at);
+        let asked = self.asked.get(hash).map(|(_, links)| links.iter());
+        let first = asked.into_iter().flatten().min_by_key(|link| (since(link), **link));
+        first.is_none_or(|first| *first == link)
+    }
+
+    /// Whether the block was asked of a peer that we dialled.
+    pub(crate) fn is_asked_of_outbound(&self, node: &Node, hash: &BlockHash) -> bool {
+        let outbound = |link: &LinkId| node.peers.get(link).is_some_and(|peer| !peer.is_inbound());
+        self.asked
+            .get(hash)
+            .is_some_and(|(_, links)| links.iter().any(outbound))
+    }
+
+    /// Whether the chain has the block and has not judged it.
+    pub(crate) fn is_judging(&self, hash: &BlockHash) -> bool {
+        self.judging.contains_key(hash)
+    }
+
+    /// The peer is no longer waited for.
+    pub(crate) fn drop_request(&mut self, node: &mut Node, link: LinkId, hash: BlockHash) {
+        if let Some(peer) = node.peers.get_mut(&link)
+            && peer.blocks.in_flight.remove(&hash).is_some()
+        {
+            if peer.blocks.in_flight.is_empty() {
+                peer.blocks.since = None;
+            }
+            self.give_up(link, hash);
+        }
+    }
+
+    pub(crate) fn note_asked(&mut self, node: &mut Node, link: LinkId, height: u32, hash: BlockHash) {
         let at = node.now;
         if self.plan.get(&height) == Some(&hash) {
             self.plan.remove(&height);
@@ -338,11 +392,11 @@ impl BlockSync {
         }
     }
 
-    /// A block came. Returns whether it is worth a look; only then does it cost more than its bytes.
-    pub(crate) fn on_block(&mut self, node: &mut Node, link: LinkId, block: Arc<ParsedBlock>) {
+    /// A block came. Returns whether it went to the chain; otherwise it cost no more than its bytes.
+    pub(crate) fn on_block(&mut self, node: &mut Node, link: LinkId, block: Arc<ParsedBlock>) -> bool {
         let now = node.now;
         let hash = block.hash;
-        let Some(peer) = node.ready(link) else { return };
+        let Some(peer) = node.ready(link) else { return false };
         peer.blocks.last = Some(now);
         let wanted = peer.blocks.in_flight.remove(&hash).is_some();
         if wanted {
@@ -352,10 +406,10 @@ impl BlockSync {
         let known = node.view.entry(&hash);
         if known.as_ref().is_some_and(|entry| entry.have_data) || self.judging.contains_key(&hash) {
             self.forget(node, hash);
-            return;
+            return false;
         }
         if !wanted && !self.fits_unasked(node, &block) {
-            return;
+            return false;
         }
         self.forget(node, hash);
         if let Some(entry) = &known
@@ -375,6 +429,7 @@ impl BlockSync {
                 block,
             },
         );
+        true
     }
 
     /// A block that nobody asked for is looked at only when it may become the tip.

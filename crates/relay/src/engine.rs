@@ -9,7 +9,7 @@ use dunlin_mempool::Pool;
 use dunlin_peer::{LinkId, Now};
 
 use crate::importing::Importing;
-use crate::interface::{ChainOp, Done, Job, Operated, Ticket};
+use crate::interface::{BlockForm, ChainOp, Done, Job, Operated, Ticket};
 
 /// Runs jobs one after another: on the commit thread of the program, or directly in the simulator.
 pub struct Engine {
@@ -42,6 +42,11 @@ impl Engine {
                 result: self.chain.accept_headers(unix, &headers),
             },
             Job::ParseBlock { link, raw } => parse_block(self.chain.params(), link, raw),
+            Job::AcceptCompact { link, compact } => Done::Compact {
+                link,
+                result: self.chain.accept_headers(unix, &[compact.header]),
+                compact,
+            },
             Job::AcceptBlock { from, ticket, block } => {
                 let result = self.accept_block(now, block.clone());
                 Done::Block {
@@ -232,17 +237,17 @@ pub fn parse_block(params: &Params, link: LinkId, raw: Bytes) -> Done {
 /// Carries out a [`Job::ReadBlock`] with nothing but a view, so that reads need not wait for the commit thread;
 /// `None` for any other job.
 pub fn read_block(view: &View, job: &Job) -> Option<Done> {
-    let Job::ReadBlock { link, hash, witness } = *job else {
+    let Job::ReadBlock { link, hash, form } = job else {
         return None;
     };
-    let result = view.block_bytes(&hash).and_then(|raw| match raw {
-        Some(raw) if !witness => strip(raw).map(Some),
+    let result = view.block_bytes(hash).and_then(|raw| match raw {
+        Some(raw) if *form == BlockForm::Stripped => strip(raw).map(Some),
         raw => Ok(raw),
     });
     Some(Done::BlockRead {
-        link,
-        hash,
-        witness,
+        link: *link,
+        hash: *hash,
+        form: form.clone(),
         result,
     })
 }

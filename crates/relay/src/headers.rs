@@ -96,7 +96,7 @@ pub(crate) enum Learned {
 
 /// Asks for headers after `from` (our best header when `None`). While a question is unanswered, the wish is kept until
 /// the answer is there: an announcement may have crossed an answer that does not reach as far.
-fn ask(node: &mut Node, link: LinkId, from: Option<BlockHash>) -> bool {
+pub(crate) fn ask(node: &mut Node, link: LinkId, from: Option<BlockHash>) -> bool {
     let now = node.now;
     let Some(peer) = node.ready(link) else { return false };
     if peer.headers.asked.is_some_and(|asked| now.since(asked) < RESPONSE_TIME) {

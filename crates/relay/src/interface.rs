@@ -17,6 +17,7 @@ use dunlin_peer::{Direction, LinkId, Now};
 
 use crate::bans::{Ban, Subnet};
 use crate::peer::Transport;
+use crate::wire::CompactBlock;
 
 /// The program's own number for a question; the answer's event gives it back.
 pub type Ticket = u64;
@@ -262,6 +263,19 @@ pub enum TxSource {
     Own(Ticket),
 }
 
+/// In which form a peer wants a stored block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BlockForm {
+    /// With witnesses.
+    Whole,
+    /// Without witnesses.
+    Stripped,
+    /// As a compact block (BIP 152).
+    Compact,
+    /// Only the transactions in these places.
+    Transactions(Vec<u16>),
+}
+
 /// Slow work, run in order by an [`Engine`](crate::Engine); reads may run elsewhere, see
 /// [`read_block`](crate::read_block).
 #[derive(Debug)]
@@ -279,6 +293,13 @@ pub enum Job {
         link: LinkId,
         /// The block in wire encoding.
         raw: Bytes,
+    },
+    /// Validate the header of a compact block.
+    AcceptCompact {
+        /// Who sent it.
+        link: LinkId,
+        /// The compact block.
+        compact: Arc<CompactBlock>,
     },
     /// Validate, store and connect a block.
     AcceptBlock {
@@ -313,8 +334,8 @@ pub enum Job {
         link: LinkId,
         /// Which block.
         hash: BlockHash,
-        /// Whether the peer wants the witnesses.
-        witness: bool,
+        /// What of it.
+        form: BlockForm,
     },
 }
 
@@ -340,6 +361,15 @@ pub enum Done {
         bytes: usize,
         /// The block, unless the bytes are none.
         result: Result<Arc<ParsedBlock>, BlockDecodeError>,
+    },
+    /// Answer to [`Job::AcceptCompact`].
+    Compact {
+        /// Who sent it.
+        link: LinkId,
+        /// The compact block.
+        compact: Arc<CompactBlock>,
+        /// What the chain says of its header.
+        result: Result<HeadersAccepted, HeaderReject>,
     },
     /// Answer to [`Job::AcceptBlock`].
     Block {
@@ -388,9 +418,9 @@ pub enum Done {
         link: LinkId,
         /// Which block.
         hash: BlockHash,
-        /// Whether the peer wants the witnesses.
-        witness: bool,
-        /// Its bytes; `None` when it is not stored.
+        /// What of it.
+        form: BlockForm,
+        /// Its bytes, without witnesses where only those were asked for; `None` when it is not stored.
         result: Result<Option<Bytes>, StoreError>,
     },
     /// Nothing came of it.
@@ -454,6 +484,10 @@ pub struct PeerInfo {
     pub addr_processed: u64,
     /// Addresses dropped because the peer sent too many.
     pub addr_rate_limited: u64,
+    /// Whether we asked the peer to announce blocks by compact blocks (BIP 152).
+    pub compact_to: bool,
+    /// Whether the peer asked us to do so.
+    pub compact_from: bool,
     /// Whether the peer announces and is announced transactions by wtxid (BIP 339).
     pub wtxid_relay: bool,
 }

@@ -4,13 +4,15 @@
 //! disk reads leave it as [`Job`]s, which an [`Engine`] carries out on the chain and the mempool. Each subject has a
 //! manager of its own; what they share is in one place, and [`Relay`] only hands out the inputs.
 //!
-//! Spoken: the encrypted transport (BIP 324) and the v1 transport, `sendheaders` (BIP 130), `feefilter` (BIP 133), `addrv2` (BIP 155), `wtxidrelay`
+//! Spoken: the encrypted transport (BIP 324) and the v1 transport, `sendheaders` (BIP 130), `feefilter` (BIP 133), compact blocks (BIP 152),
+//! `addrv2` (BIP 155), `wtxidrelay`
 //! (BIP 339), witness blocks and transactions (BIP 144), limited peers (BIP 159).
 
 mod addresses;
 mod announce;
 mod bans;
 mod blocks;
+mod compact;
 mod config;
 mod connections;
 mod engine;
@@ -32,11 +34,14 @@ pub use bans::{Ban, BanList, DISCOURAGE_SECS, Subnet, SubnetError};
 pub use config::Config;
 pub use engine::{Engine, parse_block, read_block};
 pub use importing::Importing;
-pub use interface::{AddKind, ChainOp, Command, Done, Event, Job, Operated, PeerInfo, Ticket, TxSource, Which};
+pub use interface::{
+    AddKind, BlockForm, ChainOp, Command, Done, Event, Job, Operated, PeerInfo, Ticket, TxSource, Which,
+};
 pub use machine::Relay;
 pub use peer::Transport;
 pub use tx::TxId;
 pub use wire::{
-    Codec, HEADER_LEN, Host, Locator, MAX_ADDR, MAX_HEADERS, MAX_INV, MAX_LOCATOR, MAX_PAYLOAD, MAX_USER_AGENT,
-    MIN_PEER_VERSION, Malformed, Message, PROTOCOL_VERSION, PeerAddr, Version, services,
+    BlockTxn, BlockTxnRequest, COMPACT_VERSION, Codec, CompactBlock, HEADER_LEN, Host, Locator, MAX_ADDR, MAX_HEADERS,
+    MAX_INV, MAX_LOCATOR, MAX_PAYLOAD, MAX_USER_AGENT, MIN_PEER_VERSION, Malformed, Message, PROTOCOL_VERSION,
+    PeerAddr, ShortIds, Version, services,
 };

@@ -5,7 +5,7 @@ use std::sync::{Arc, RwLock};
 use bitcoin::BlockHash;
 use bitcoin::p2p::message_blockdata::Inventory;
 use dunlin_chain::{BlockError, BlockOutcome, ChainChange, OperateError, ParsedBlock, Reject, StoreError, View};
-use dunlin_mempool::Pool;
+use dunlin_mempool::{Pool, RejectKind};
 use dunlin_peer::{AddressBook, CloseReason, DisconnectCause, Input, LinkId, Machine, Now, Outbox, Output};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -13,6 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::addresses::Addresses;
 use crate::bans::{Ban, BanList};
 use crate::blocks::BlockSync;
+use crate::compact::{self, CompactBlocks};
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::headers::{self, HeaderSync, Learned};
@@ -42,6 +43,7 @@ pub struct Relay {
     headers: HeaderSync,
     blocks: BlockSync,
     server: Server,
+    compact: CompactBlocks,
     txs: TxRelay,
     addresses: Addresses,
     next_maintenance: Now,
@@ -76,6 +78,7 @@ impl Relay {
             headers: HeaderSync::default(),
             blocks: BlockSync::new(),
             server: Server::default(),
+            compact: CompactBlocks::default(),
             txs: TxRelay::new(requests_salt),
             addresses: Addresses::default(),
             next_maintenance: now + MAINTENANCE,
@@ -154,6 +157,14 @@ impl Relay {
                 self.headers.on_headers(node, link, headers);
                 self.headers.start(node, self.blocks.in_flight());
             }
+            Message::SendCmpct { announce, version } => compact::on_sendcmpct(node, link, announce, version),
+            Message::CompactBlock(block) => self.compact.on_compact(node, link, block),
+            Message::GetBlockTxn(request) => self.server.on_getblocktxn(node, link, request),
+            Message::BlockTxn(answer) => {
+                if let Some(block) = self.compact.on_blocktxn(node, &mut self.blocks, link, answer) {
+                    self.on_block(link, block);
+                }
+            }
             Message::Tx { tx, .. } => self.txs.on_tx(node, link, tx),
             Message::Block(block) => self.on_block(link, block),
             Message::RawBlock(raw) => {
@@ -177,6 +188,7 @@ impl Relay {
     fn peer_ready(&mut self, link: LinkId) {
         let node = &mut self.node;
         self.addresses.ready(node, link);
+        compact::ready(node, link);
         ping::tick(node, link);
         let downloading = node.is_initial_download();
         tx::feefilter::tick(node, link, downloading);
@@ -219,7 +231,7 @@ impl Relay {
                     self.txs.on_notfound(link, TxId::Txid(id));
                 }
                 Inventory::WTx(id) => self.txs.on_notfound(link, TxId::Wtxid(id)),
-                Inventory::Block(hash) | Inventory::WitnessBlock(hash) => {
+                Inventory::Block(hash) | Inventory::WitnessBlock(hash) | Inventory::CompactBlock(hash) => {
                     self.blocks.on_notfound(&mut self.node, link, hash);
                 }
                 _ => {}
@@ -228,7 +240,12 @@ impl Relay {
     }
 
     fn on_block(&mut self, link: LinkId, block: Arc<ParsedBlock>) {
-        self.blocks.on_block(&mut self.node, link, block);
+        let hash = block.hash;
+        if self.blocks.on_block(&mut self.node, link, Arc::clone(&block)) {
+            self.compact.given(&mut self.node, &mut self.server, &block);
+        } else if !self.blocks.is_judging(&hash) {
+            self.compact.judged(&hash);
+        }
         self.blocks.pump(&mut self.node, Some(link));
     }
 
@@ -253,6 +270,14 @@ impl Relay {
                     Ok(block) if self.node.ready(link).is_some_and(|peer| !peer.closing) => self.on_block(link, block),
                     Ok(_) => {}
                     Err(error) => self.node.misbehaving(link, format!("malformed block: {error}")),
+                }
+            }
+            Done::Compact { link, compact, result } => {
+                let (node, blocks) = (&mut self.node, &mut self.blocks);
+                node.peer_job_done(link);
+                match self.compact.on_header(node, blocks, link, &compact, result) {
+                    Some(block) => self.on_block(link, block),
+                    None => self.blocks.pump(&mut self.node, Some(link)),
                 }
             }
             Done::Block {
@@ -292,6 +317,9 @@ impl Relay {
                 if let TxSource::Peer(link) = source {
                     self.node.peer_job_done(link);
                 }
+                if matches!(&result, Err(reject) if reject.kind != RejectKind::AlreadyKnown) {
+                    self.compact.remember(tx.compute_wtxid(), &tx);
+                }
                 self.txs.on_done(&mut self.node, source, &tx, &result);
                 if let TxSource::Own(ticket) = source {
                     self.node.out.event(Event::TxSubmitted { ticket, result });
@@ -300,14 +328,14 @@ impl Relay {
             Done::BlockRead {
                 link,
                 hash,
-                witness,
+                form,
                 result,
             } => {
                 let raw = result.unwrap_or_else(|error| {
                     tracing::error!(%hash, %error, "a stored block cannot be read");
                     None
                 });
-                self.server.on_read(&mut self.node, link, hash, witness, raw);
+                self.server.on_read(&mut self.node, link, hash, form, raw);
             }
             Done::Nothing => {}
         }
@@ -325,6 +353,9 @@ impl Relay {
             self.node.peer_job_done(link);
         }
         self.blocks.judged(&hash);
+        self.server.judged(&mut self.node, &hash, result.is_ok());
+        // Whoever passed on a compact block need not have validated it.
+        let blamed = from.filter(|_| !self.compact.judged(&hash));
         let answer = match result {
             Ok(outcome) => {
                 let new = outcome.new;
@@ -333,15 +364,23 @@ impl Relay {
                 {
                     peer.blocks.last_new = Some(self.node.now);
                 }
-                self.blocks.stored(&self.node, hash, from);
+                self.blocks.stored(&self.node, hash, blamed);
                 self.follow(outcome, from);
+                if let Some(link) = from
+                    && new
+                    && self.node.view.contains_in_active(&hash)
+                    && !self.blocks.in_flight()
+                    && !self.node.is_initial_download()
+                {
+                    self.compact.reward(&mut self.node, link);
+                }
                 Ok(new)
             }
             Err(error) => {
                 self.blocks.invalidate();
                 match &error {
                     BlockError::Invalid(reject) => {
-                        self.rejected(from, reject);
+                        self.rejected(blamed, reject);
                         // Blocks that joined or left the chain before the broken one was found are still to be told.
                         self.node.out.job(Job::Advance);
                     }
@@ -421,10 +460,10 @@ impl Relay {
         if let Some(ChainChange::Connected(block, _)) = outcome.changes.last()
             && !downloading
         {
-            self.server.connected(block);
+            self.server.connected(&mut self.node, block);
         }
         self.txs.tip_changed(disconnected > 0);
-        announce::announce(&mut self.node, &connected);
+        announce::announce(&mut self.node, &self.server, &connected);
         // The view may be ahead already: other blocks may have been connected since.
         let (hash, height) = match outcome.changes.last() {
             Some(ChainChange::Connected(block, height)) => (block.hash, *height),
@@ -539,6 +578,7 @@ impl Relay {
         };
         self.blocks.disconnected(&peer);
         self.txs.disconnected(link);
+        self.compact.disconnected(link);
         self.connections.gone(&mut self.node, &peer, cause);
         if !peer.is_inbound() && peer.stage == Stage::Ready {
             let now = self.node.now;
@@ -678,6 +718,8 @@ fn info(node: &Node, peer: &Peer) -> PeerInfo {
         addr_relay: peer.addrs.enabled,
         addr_processed: peer.addrs.processed,
         addr_rate_limited: peer.addrs.rate_limited,
+        compact_to: peer.compact.announces,
+        compact_from: peer.compact.wants,
         wtxid_relay: peer.wtxid_relay,
     }
 }

@@ -7,6 +7,7 @@ use dunlin_peer::{Direction, Link, LinkId, Now};
 use crate::addresses::AddrState;
 use crate::announce::AnnounceState;
 use crate::blocks::BlockState;
+use crate::compact::CompactState;
 use crate::headers::HeaderState;
 use crate::ping::PingState;
 use crate::serve::ServeState;
@@ -83,6 +84,7 @@ pub(crate) struct Peer {
     pub(crate) headers: HeaderState,
     pub(crate) blocks: BlockState,
     pub(crate) announce: AnnounceState,
+    pub(crate) compact: CompactState,
     pub(crate) serve: ServeState,
     pub(crate) tx: TxState,
     pub(crate) addrs: AddrState,
@@ -116,6 +118,7 @@ impl Peer {
             headers: HeaderState::default(),
             blocks: BlockState::default(),
             announce: AnnounceState::default(),
+            compact: CompactState::default(),
             serve: ServeState::default(),
             tx: TxState::default(),
             addrs: AddrState::new(now),

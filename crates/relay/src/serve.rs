@@ -1,4 +1,4 @@
-//! Serving blocks and transactions: `getdata`, `getblocks`.
+//! Serving blocks and transactions: `getdata`, `getblocks`, `getblocktxn` (BIP 152).
 //!
 //! What a peer asks for waits in its queue and is taken in batches: few reads at a time, and after each full batch we
 //! wait until the link has drained. A peer whose queue grows beyond the bound is not taking what it asks for, and is
@@ -14,10 +14,11 @@ use bitcoin::{BlockHash, Transaction};
 use bytes::Bytes;
 use dunlin_chain::{ParsedBlock, Prune, Status};
 use dunlin_peer::{CloseReason, LinkId, Now};
+use rand::Rng;
 
-use crate::interface::Job;
+use crate::interface::{BlockForm, Job};
 use crate::node::Node;
-use crate::wire::{Locator, MAX_INV, Message};
+use crate::wire::{BlockTxn, BlockTxnRequest, CompactBlock, Locator, MAX_INV, Message};
 
 /// Block reads under way for one peer.
 const MAX_READS: usize = 4;
@@ -25,8 +26,14 @@ const MAX_READS: usize = 4;
 const BATCH: usize = 5 * 256 * 1024;
 /// How long we wait for that report; a driver without send queues never gives it.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a compact block takes for each transaction, in bytes.
+const COMPACT_TX: usize = 6;
 /// Blocks kept at hand for those who ask right after the announcement.
 const RECENT_BLOCKS: usize = 4;
+/// Deeper blocks are served whole where their compact form was asked for, `MAX_CMPCTBLOCK_DEPTH` of Core.
+const MAX_COMPACT_DEPTH: u32 = 5;
+/// Deeper blocks are served whole where single transactions were asked for, `MAX_BLOCKTXN_DEPTH` of Core.
+const MAX_BLOCKTXN_DEPTH: u32 = 10;
 /// Blocks off the active chain are served this long, seconds.
 const STALE_SECS: u64 = 30 * 24 * 60 * 60;
 /// Most inventories answering one `getblocks`.
@@ -62,27 +69,93 @@ impl ServeState {
     }
 }
 
+#[derive(Debug)]
+struct Recent {
+    block: Arc<ParsedBlock>,
+    compact: Option<Arc<CompactBlock>>,
+}
+
 /// What is at hand for everyone.
 #[derive(Debug, Default)]
 pub(crate) struct Server {
-    recent: VecDeque<(BlockHash, Bytes)>,
+    recent: VecDeque<Recent>,
+    /// A block that was announced before the chain has judged it: nobody gets it whole until then.
+    held: Option<BlockHash>,
     /// Transactions of the newest block by both identifiers: whoever heard of them may still ask.
     recent_txs: BTreeMap<[u8; 32], Arc<Transaction>>,
 }
 
 impl Server {
     /// A block became the tip.
-    pub(crate) fn connected(&mut self, block: &ParsedBlock) {
-        self.recent.push_back((block.hash, block.raw.clone()));
-        if self.recent.len() > RECENT_BLOCKS {
-            self.recent.pop_front();
-        }
+    pub(crate) fn connected(&mut self, node: &mut Node, block: &Arc<ParsedBlock>) {
+        self.keep(node, block);
         self.recent_txs.clear();
         for ((tx, txid), wtxid) in block.block().txdata.iter().zip(&block.txids).zip(&block.wtxids) {
             let tx = Arc::new(tx.clone());
             self.recent_txs.insert(txid.to_byte_array(), tx.clone());
             self.recent_txs.insert(wtxid.to_byte_array(), tx);
         }
+    }
+
+    fn keep(&mut self, node: &mut Node, block: &Arc<ParsedBlock>) {
+        if self.recent(&block.hash).is_some() {
+            return;
+        }
+        let compact = CompactBlock::of(block, node.rng.random()).map(Arc::new);
+        let block = Arc::clone(block);
+        self.recent.push_back(Recent { block, compact });
+        if self.recent.len() > RECENT_BLOCKS {
+            self.recent.pop_front();
+        }
+    }
+
+    fn recent(&self, hash: &BlockHash) -> Option<&Recent> {
+        self.recent.iter().find(|recent| recent.block.hash == *hash)
+    }
+
+    /// The compact form of a recent block.
+    pub(crate) fn compact(&self, hash: &BlockHash) -> Option<Arc<CompactBlock>> {
+        self.recent(hash)?.compact.clone()
+    }
+
+    /// A block is announced before it is judged.
+    pub(crate) fn hold(&mut self, node: &mut Node, block: &Arc<ParsedBlock>) {
+        self.keep(node, block);
+        self.held = Some(block.hash);
+    }
+
+    /// The chain judged a block; whoever asked for it is answered now.
+    pub(crate) fn judged(&mut self, node: &mut Node, hash: &BlockHash, valid: bool) {
+        if self.held == Some(*hash) {
+            self.held = None;
+            if !valid {
+                self.recent.retain(|recent| recent.block.hash != *hash);
+            }
+            for link in node.ready_links() {
+                self.pump(node, link);
+            }
+        }
+    }
+
+    /// `getblocktxn` came.
+    pub(crate) fn on_getblocktxn(&mut self, node: &mut Node, link: LinkId, request: BlockTxnRequest) {
+        let BlockTxnRequest { hash, places } = request;
+        if let Some(recent) = self.recent(&hash) {
+            let block = Arc::clone(&recent.block);
+            return send_txs(node, link, &block, &places);
+        }
+        let Some(entry) = node.view.entry(&hash).filter(|entry| entry.have_data) else {
+            return;
+        };
+        let deep = entry.height.saturating_add(MAX_BLOCKTXN_DEPTH) < node.view.tip().height;
+        let Some(peer) = node.ready(link) else { return };
+        if deep || peer.serve.reads >= MAX_READS {
+            // Whoever asks often for what costs a read has to take all that was read.
+            return self.on_getdata(node, link, vec![Inventory::WitnessBlock(hash)]);
+        }
+        peer.serve.reads += 1;
+        let form = BlockForm::Transactions(places);
+        node.out.job(Job::ReadBlock { link, hash, form });
     }
 
     /// `getdata` came.
@@ -104,15 +177,21 @@ impl Server {
                 break;
             }
             let Some(item) = serve.queue.pop_front() else { break };
+            let hash = match item {
+                Inventory::Block(hash) | Inventory::WitnessBlock(hash) | Inventory::CompactBlock(hash) => Some(hash),
+                _ => None,
+            };
+            if hash.is_some() && hash == self.held {
+                serve.queue.push_front(item);
+                break;
+            }
             let served = match item {
                 Inventory::Transaction(txid) => self.serve_tx(node, link, txid.to_byte_array(), false),
                 Inventory::WitnessTransaction(txid) => self.serve_tx(node, link, txid.to_byte_array(), true),
                 Inventory::WTx(wtxid) => self.serve_tx(node, link, wtxid.to_byte_array(), true),
-                Inventory::Block(hash) => self.serve_block(node, link, hash, false),
-                // The whole block is a legal answer to a request for a compact one (BIP 152).
-                Inventory::WitnessBlock(hash) | Inventory::CompactBlock(hash) => {
-                    self.serve_block(node, link, hash, true)
-                }
+                Inventory::Block(hash) => self.serve_block(node, link, hash, BlockForm::Stripped),
+                Inventory::WitnessBlock(hash) => self.serve_block(node, link, hash, BlockForm::Whole),
+                Inventory::CompactBlock(hash) => self.serve_block(node, link, hash, BlockForm::Compact),
                 Inventory::Unknown { .. } | Inventory::Error => true,
             };
             if !served {
@@ -163,7 +242,7 @@ impl Server {
         true
     }
 
-    fn serve_block(&mut self, node: &mut Node, link: LinkId, hash: BlockHash, witness: bool) -> bool {
+    fn serve_block(&mut self, node: &mut Node, link: LinkId, hash: BlockHash, form: BlockForm) -> bool {
         let Some(entry) = node.view.entry(&hash) else {
             return false;
         };
@@ -178,19 +257,29 @@ impl Server {
         if !entry.have_data || !allowed {
             return false;
         }
-        let recent = self
-            .recent
-            .iter()
-            .find(|(recent, _)| witness && *recent == hash)
-            .map(|(_, raw)| raw.clone());
-        match recent {
-            Some(raw) => self.put_block(node, link, hash, raw),
-            None => {
-                if let Some(peer) = node.ready(link) {
-                    peer.serve.reads += 1;
-                    node.out.job(Job::ReadBlock { link, hash, witness });
+        let deep = entry.height.saturating_add(MAX_COMPACT_DEPTH) < node.view.tip().height;
+        let form = match form {
+            BlockForm::Compact if deep => BlockForm::Whole,
+            form => form,
+        };
+        let recent = self.recent(&hash).filter(|_| form != BlockForm::Stripped);
+        if let Some(recent) = recent {
+            match (&recent.compact, form) {
+                (Some(compact), BlockForm::Compact) => {
+                    let compact = Arc::clone(compact);
+                    if let Some(peer) = node.ready(link) {
+                        peer.serve
+                            .put(Message::CompactBlock(compact), COMPACT_TX * recent.block.len());
+                    }
+                }
+                _ => {
+                    let raw = recent.block.raw.clone();
+                    self.put_block(node, link, hash, raw);
                 }
             }
+        } else if let Some(peer) = node.ready(link) {
+            peer.serve.reads += 1;
+            node.out.job(Job::ReadBlock { link, hash, form });
         }
         true
     }
@@ -212,21 +301,32 @@ impl Server {
         node: &mut Node,
         link: LinkId,
         hash: BlockHash,
-        witness: bool,
+        form: BlockForm,
         raw: Option<Bytes>,
     ) {
         let Some(peer) = node.ready(link) else { return };
         peer.serve.reads = peer.serve.reads.saturating_sub(1);
-        match raw {
-            Some(raw) => self.put_block(node, link, hash, raw),
-            None => {
-                let item = if witness {
-                    Inventory::WitnessBlock(hash)
-                } else {
-                    Inventory::Block(hash)
-                };
-                node.send(link, Message::NotFound(vec![item]));
+        // What is stored was a block when it was stored.
+        let parsed = |raw| ParsedBlock::parse(raw).ok();
+        match (raw, form) {
+            (Some(raw), BlockForm::Whole | BlockForm::Stripped) => self.put_block(node, link, hash, raw),
+            (Some(raw), BlockForm::Compact) => {
+                let nonce = node.rng.random();
+                let compact = parsed(raw.clone()).and_then(|block| CompactBlock::of(&block, nonce));
+                match compact {
+                    Some(compact) => node.send(link, Message::CompactBlock(Arc::new(compact))),
+                    None => self.put_block(node, link, hash, raw),
+                }
             }
+            (Some(raw), BlockForm::Transactions(places)) => {
+                if let Some(block) = parsed(raw) {
+                    send_txs(node, link, &block, &places);
+                }
+            }
+            (None, BlockForm::Whole) => node.send(link, Message::NotFound(vec![Inventory::WitnessBlock(hash)])),
+            (None, BlockForm::Stripped) => node.send(link, Message::NotFound(vec![Inventory::Block(hash)])),
+            (None, BlockForm::Compact) => node.send(link, Message::NotFound(vec![Inventory::CompactBlock(hash)])),
+            (None, BlockForm::Transactions(_)) => {}
         }
         self.pump(node, link);
     }
@@ -275,5 +375,17 @@ impl Server {
         if !items.is_empty() {
             node.send(link, Message::Inv(items));
         }
+    }
+}
+
+/// Sends the transactions in these places of a block.
+fn send_txs(node: &mut Node, link: LinkId, block: &ParsedBlock, places: &[u16]) {
+    let tx = |place: &u16| {
+        let raw = block.raw_tx(usize::from(*place))?;
+        bitcoin::consensus::deserialize(&raw).ok().map(Arc::new)
+    };
+    match places.iter().map(tx).collect() {
+        Some(txs) => node.send(link, Message::BlockTxn(BlockTxn { hash: block.hash, txs })),
+        None => node.misbehaving(link, "getblocktxn with out-of-bounds tx indices"),
     }
 }

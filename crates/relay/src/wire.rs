@@ -2,6 +2,7 @@
 
 mod address;
 pub(crate) mod codec;
+mod compact;
 mod encrypted;
 pub(crate) mod message;
 mod payload;
@@ -10,6 +11,7 @@ pub(crate) mod version;
 
 pub use address::{Host, PeerAddr};
 pub use codec::Codec;
+pub use compact::{BlockTxn, BlockTxnRequest, COMPACT_VERSION, CompactBlock, ShortIds};
 pub use message::{Locator, MAX_ADDR, MAX_HEADERS, MAX_INV, MAX_LOCATOR, Message};
 pub use payload::Malformed;
 pub use plain::{HEADER_LEN, MAX_PAYLOAD};

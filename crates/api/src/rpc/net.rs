@@ -65,8 +65,8 @@ fn peer_json(row: &PeerRow) -> Value {
     map.insert("version".into(), info.version.into());
     map.insert("subver".into(), sanitize(&info.user_agent).into());
     map.insert("inbound".into(), inbound.into());
-    map.insert("bip152_hb_to".into(), false.into());
-    map.insert("bip152_hb_from".into(), false.into());
+    map.insert("bip152_hb_to".into(), info.compact_to.into());
+    map.insert("bip152_hb_from".into(), info.compact_from.into());
     map.insert("presynced_headers".into(), (-1).into());
     map.insert("synced_headers".into(), info.synced_headers.into());
     map.insert("synced_blocks".into(), info.synced_blocks.into());

@@ -108,6 +108,8 @@ pub fn peer(id: u64, addr: &str, direction: Direction) -> PeerRow {
             addr_relay: true,
             addr_processed: 3,
             addr_rate_limited: 0,
+            compact_to: true,
+            compact_from: false,
             wtxid_relay: true,
         },
         addr_bind: None,

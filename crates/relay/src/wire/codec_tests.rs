@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use bitcoin::bip152;
 use bitcoin::consensus::encode::serialize;
 use bitcoin::p2p::Magic;
 use bitcoin::p2p::address::{AddrV2, AddrV2Message, Address};
 use bitcoin::p2p::message::{NetworkMessage, RawNetworkMessage};
 use bitcoin::p2p::message_blockdata::{GetHeadersMessage, Inventory};
+use bitcoin::p2p::message_compact_blocks::{BlockTxn, CmpctBlock, GetBlockTxn, SendCmpct};
 use bitcoin::{BlockHash, Network, Txid, Wtxid};
 use dunlin_chain::ParsedBlock;
 use rand::{Rng, RngCore, SeedableRng};
@@ -14,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::super::plain::{HEADER_LEN, MAX_PAYLOAD, sum};
 use super::*;
-use crate::wire::{Host, Locator, PeerAddr, Version};
+use crate::wire::{CompactBlock, Host, Locator, PeerAddr, Version};
 use bitcoin::hashes::Hash;
 
 const MAINNET: [u8; 4] = [0xf9, 0xbe, 0xb4, 0xd9];
@@ -81,6 +83,14 @@ fn pairs() -> Vec<(Message, NetworkMessage)> {
     };
     let mut theirs = GetHeadersMessage::new(locator.hashes.clone(), locator.stop);
     theirs.version = 70_016;
+    let mut block = genesis();
+    block.txdata = vec![tx.clone(); 4];
+    let mut compact = CompactBlock::of(&ParsedBlock::from_block(block.clone()), 99).unwrap();
+    compact.prefilled.push((2, Arc::new(tx.clone())));
+    compact.short_ids.pop();
+    let their_compact = CmpctBlock {
+        compact_block: bip152::HeaderAndShortIds::from_block(&block, 99, 2, &[2]).unwrap(),
+    };
     let ours = PeerAddr {
         time: 7,
         services: 1033,
@@ -130,6 +140,44 @@ fn pairs() -> Vec<(Message, NetworkMessage)> {
                 v2(AddrV2::Ipv4([192, 0, 2, 1].into())),
                 v2(AddrV2::TorV3([5; 32])),
             ]),
+        ),
+        (
+            Message::SendCmpct {
+                announce: 1,
+                version: 2,
+            },
+            NetworkMessage::SendCmpct(SendCmpct {
+                send_compact: true,
+                version: 2,
+            }),
+        ),
+        (
+            Message::CompactBlock(Arc::new(compact)),
+            NetworkMessage::CmpctBlock(their_compact),
+        ),
+        (
+            Message::GetBlockTxn(crate::wire::BlockTxnRequest {
+                hash,
+                places: vec![0, 1, 7, 300],
+            }),
+            NetworkMessage::GetBlockTxn(GetBlockTxn {
+                txs_request: bip152::BlockTransactionsRequest {
+                    block_hash: hash,
+                    indexes: vec![0, 1, 7, 300],
+                },
+            }),
+        ),
+        (
+            Message::BlockTxn(crate::wire::BlockTxn {
+                hash,
+                txs: vec![Arc::new(tx.clone()); 2],
+            }),
+            NetworkMessage::BlockTxn(BlockTxn {
+                transactions: bip152::BlockTransactions {
+                    block_hash: hash,
+                    transactions: vec![tx.clone(); 2],
+                },
+            }),
         ),
         (Message::Inv(items.clone()), NetworkMessage::Inv(items.clone())),
         (Message::GetData(items.clone()), NetworkMessage::GetData(items.clone())),

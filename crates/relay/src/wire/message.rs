@@ -12,6 +12,7 @@ use bytes::Bytes;
 use dunlin_chain::ParsedBlock;
 
 use super::address::PeerAddr;
+use super::compact::{BlockTxn, BlockTxnRequest, CompactBlock};
 use super::payload::{Malformed, Reader, keep, put_compact};
 use super::version::Version;
 
@@ -85,6 +86,19 @@ pub enum Message {
     Block(Arc<ParsedBlock>),
     /// `block`, as sent: the bytes of a whole block, held by reference.
     RawBlock(Bytes),
+    /// `sendcmpct` (BIP 152).
+    SendCmpct {
+        /// 1 to announce blocks by compact blocks, 0 not to; anything else is a fault.
+        announce: u8,
+        /// The form of compact blocks that the sender understands.
+        version: u64,
+    },
+    /// `cmpctblock` (BIP 152).
+    CompactBlock(Arc<CompactBlock>),
+    /// `getblocktxn` (BIP 152).
+    GetBlockTxn(BlockTxnRequest),
+    /// `blocktxn` (BIP 152).
+    BlockTxn(BlockTxn),
     /// `mempool` (BIP 35).
     Mempool,
     /// A message that this version does not handle.
@@ -127,6 +141,10 @@ impl Message {
             Self::Headers(_) => "headers",
             Self::Tx { .. } => "tx",
             Self::Block(_) | Self::RawBlock(_) => "block",
+            Self::SendCmpct { .. } => "sendcmpct",
+            Self::CompactBlock(_) => "cmpctblock",
+            Self::GetBlockTxn(_) => "getblocktxn",
+            Self::BlockTxn(_) => "blocktxn",
             Self::Mempool => "mempool",
             Self::Unknown { command, .. } => command,
             Self::Malformed { command, .. } => command,
@@ -183,6 +201,13 @@ impl Message {
                 }
             }
             "block" => Self::Block(ParsedBlock::parse(keep(payload.clone())).map_err(|_| Malformed("block"))?),
+            "sendcmpct" => Self::SendCmpct {
+                announce: reader.u8()?,
+                version: reader.u64()?,
+            },
+            "cmpctblock" => Self::CompactBlock(Arc::new(CompactBlock::decode(reader)?)),
+            "getblocktxn" => Self::GetBlockTxn(BlockTxnRequest::decode(reader)?),
+            "blocktxn" => Self::BlockTxn(BlockTxn::decode(reader)?),
             "mempool" => Self::Mempool,
             _ => Self::Unknown {
                 command: command.to_owned(),
@@ -231,6 +256,13 @@ impl Message {
             }
             Self::Tx { tx, witness: true } => out = serialize(&**tx),
             Self::Tx { tx, witness: false } => out = serialize(&without_witness(tx)),
+            Self::SendCmpct { announce, version } => {
+                out.push(*announce);
+                out.extend_from_slice(&version.to_le_bytes());
+            }
+            Self::CompactBlock(block) => block.encode(&mut out),
+            Self::GetBlockTxn(request) => request.encode(&mut out),
+            Self::BlockTxn(answer) => answer.encode(&mut out),
             Self::Block(block) => bulk = block.raw.clone(),
             Self::RawBlock(bytes) => bulk = bytes.clone(),
             Self::Encrypt
@@ -249,7 +281,7 @@ impl Message {
 }
 
 /// Every command that has a payload decoder.
-const KNOWN: [&str; 20] = [
+const KNOWN: [&str; 24] = [
     "version",
     "verack",
     "wtxidrelay",
@@ -269,6 +301,10 @@ const KNOWN: [&str; 20] = [
     "headers",
     "tx",
     "block",
+    "sendcmpct",
+    "cmpctblock",
+    "getblocktxn",
+    "blocktxn",
     "mempool",
 ];
 
