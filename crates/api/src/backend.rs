@@ -13,7 +13,7 @@ use bitcoin::{BlockHash, Transaction};
 use dunlin_chain::indexes::Indexes;
 use dunlin_chain::{BlockError, Network, OperateError, ParsedBlock, View};
 use dunlin_mempool::{Accepted, Pool, PoolReject};
-pub use dunlin_relay::{AddKind, Ban, ChainOp, Operated, PeerInfo, Subnet, Transport, Which};
+pub use dunlin_relay::{AddKind, Ban, ChainOp, Kind, Operated, PeerInfo, Subnet, Transport, Which};
 pub use dunlin_torrent::command::Source;
 pub use dunlin_torrent::status::{PeerStatus, State, TorrentStatus};
 pub use dunlin_torrent::{InfoHash, Metainfo};

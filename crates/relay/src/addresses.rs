@@ -87,7 +87,9 @@ impl Addresses {
     /// The handshake is complete.
     pub(crate) fn ready(&mut self, node: &mut Node, link: LinkId) {
         let now = node.now;
-        let Some(peer) = node.ready(link) else { return };
+        let Some(peer) = node.ready(link).filter(|peer| peer.relays_txs()) else {
+            return;
+        };
         peer.addrs.next_self = Some(now);
         if !peer.is_inbound() {
             peer.addrs.enabled = true;
@@ -100,7 +102,8 @@ impl Addresses {
     /// `addr` or `addrv2` came.
     pub(crate) fn on_addr(&mut self, node: &mut Node, link: LinkId, mut entries: Vec<PeerAddr>) {
         let (now, unix) = (node.now, node.now.unix_secs());
-        if node.ready(link).is_none() {
+        // A link that relays blocks only must not tell by addresses that it is there.
+        if !node.ready(link).is_some_and(|peer| peer.relays_txs()) {
             return;
         }
         entries.shuffle(&mut node.rng);

@@ -24,6 +24,10 @@ pub struct Config {
     pub external: Option<SocketAddr>,
     /// How many links to open by ourselves.
     pub max_outbound: usize,
+    /// How many more to open that relay blocks only; none without others.
+    pub max_block_relay: usize,
+    /// Addresses that relayed blocks only when the last run ended: dialled first.
+    pub anchors: Vec<SocketAddr>,
     /// How many inbound links to keep.
     pub max_inbound: usize,
     /// Announce and request transactions without the random delays that hide where they came from. For regtest, where
@@ -42,6 +46,8 @@ impl Default for Config {
             listen_port: None,
             external: None,
             max_outbound: 8,
+            max_block_relay: 2,
+            anchors: Vec::new(),
             max_inbound: 114,
             immediate: false,
         }

@@ -12,6 +12,7 @@ use rand::Rng;
 use crate::eviction::{self, Candidate};
 use crate::interface::AddKind;
 use crate::node::Node;
+use crate::outbound::{Outbound, Wish};
 use crate::peer::{Kind, Peer, Transport};
 use crate::wire::services;
 
@@ -53,17 +54,24 @@ struct Dial {
 }
 
 /// The dials under way and the addresses to keep.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Connections {
     kept: BTreeMap<SocketAddr, Kept>,
     dials: BTreeMap<DialToken, Dial>,
     last_token: u64,
     next_automatic: Now,
+    pub(crate) outbound: Outbound,
 }
 
 impl Connections {
-    pub(crate) fn new(node: &Node) -> Self {
-        let mut this = Self::default();
+    pub(crate) fn new(node: &mut Node) -> Self {
+        let mut this = Self {
+            kept: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            last_token: 0,
+            next_automatic: Now::default(),
+            outbound: Outbound::new(node),
+        };
         for addr in node.config.connect_only.iter().chain(&node.config.add_peers) {
             this.keep(*addr, Keep::Always, node.now);
         }
@@ -112,17 +120,16 @@ impl Connections {
             .values()
             .filter(|kept| !kept.dialling && kept.link.is_none())
             .map(|kept| kept.next);
-        let automatic = self.wants_automatic(node).then_some(self.next_automatic);
-        kept.chain(automatic).min()
+        let automatic = self.wish(node).map(|_| self.next_automatic);
+        let later = self.outbound.next(node).map(|at| at.max(self.next_automatic));
+        kept.chain(automatic).chain(later).min()
     }
 
-    fn wants_automatic(&self, node: &Node) -> bool {
-        if !node.config.connect_only.is_empty() || node.book.is_empty() {
-            return false;
-        }
-        let links = node.peers.values().filter(|peer| peer.kind == Kind::Automatic).count();
-        let dials = self.dials.values().filter(|dial| dial.kind == Kind::Automatic).count();
-        links + dials < node.config.max_outbound
+    fn wish(&self, node: &Node) -> Option<Wish> {
+        self.outbound.wish(node, |kind| {
+            let links = node.peers.values().filter(|peer| peer.kind == kind).count();
+            links + self.dials.values().filter(|dial| dial.kind == kind).count()
+        })
     }
 
     /// Dials what is due.
@@ -156,8 +163,17 @@ impl Connections {
                 );
             }
         }
-        if self.wants_automatic(node) && self.next_automatic <= now {
-            let picked = self.pick(node);
+        if self.next_automatic <= now
+            && let Some(wish) = self.wish(node)
+        {
+            let picked = match wish {
+                Wish::Anchor(addr) => {
+                    let refused = node.bans.refuses(addr.ip(), now.unix_secs());
+                    (!refused && !self.is_taken(node, &addr)).then_some(addr)
+                }
+                Wish::Some(kind) => self.pick(node, kind == Kind::Feeler),
+            };
+            self.outbound.tried(node, wish);
             self.next_automatic = now
                 + if picked.is_some() {
                     DIAL_INTERVAL
@@ -165,18 +181,22 @@ impl Connections {
                     EMPTY_INTERVAL
                 };
             if let Some(addr) = picked {
+                let kind = match wish {
+                    Wish::Anchor(_) => Kind::BlockRelay,
+                    Wish::Some(kind) => kind,
+                };
                 let v2 = |entry: &AddressEntry| entry.services & services::P2P_V2 != 0;
                 let encrypted = encrypts(node) && node.book.entry(&addr).is_some_and(v2);
-                self.dial(
-                    node,
-                    Dial {
-                        addr,
-                        kind: Kind::Automatic,
-                        encrypted,
-                    },
-                );
+                self.dial(node, Dial { addr, kind, encrypted });
             }
         }
+    }
+
+    /// Whether we are linked to this address, dial it, or keep it.
+    fn is_taken(&self, node: &Node, addr: &SocketAddr) -> bool {
+        node.peers.values().any(|peer| canonical(peer.addr) == *addr)
+            || self.dials.values().any(|dial| dial.addr == *addr)
+            || self.kept.contains_key(addr)
     }
 
     fn dial(&mut self, node: &mut Node, dial: Dial) {
@@ -187,8 +207,8 @@ impl Connections {
         node.out.dial(dial.addr, token);
     }
 
-    /// An address of the book in a network group that no outbound link uses yet.
-    fn pick(&self, node: &mut Node) -> Option<SocketAddr> {
+    /// An address of the book in a network group that no outbound link uses yet; for a feeler one that nobody tried.
+    fn pick(&self, node: &mut Node, feeler: bool) -> Option<SocketAddr> {
         let (now, unix) = (node.now, node.now.unix_secs());
         let mut taken: BTreeSet<SocketAddr> = node.peers.values().map(|peer| canonical(peer.addr)).collect();
         taken.extend(self.dials.values().map(|dial| dial.addr));
@@ -204,6 +224,7 @@ impl Connections {
         let Node { book, bans, rng, .. } = node;
         book.pick_with(rng, now, |entry| {
             entry.services & wanted == wanted
+                && !(feeler && entry.tried)
                 && !taken.contains(&entry.addr)
                 && group(entry.addr.ip()).is_none_or(|group| !groups.contains(&group))
                 && !bans.refuses(entry.addr.ip(), unix)

@@ -27,7 +27,7 @@ pub(crate) fn send_version(node: &mut Node, link: LinkId) {
         nonce: peer.nonce,
         user_agent: node.config.user_agent.clone(),
         start_height: i32::try_from(node.view.tip().height).unwrap_or(i32::MAX),
-        relay: true,
+        relay: peer.relays_txs(),
     };
     node.send(link, Message::Version(Box::new(version)));
 }
@@ -44,7 +44,13 @@ pub(crate) fn on_version(node: &mut Node, link: LinkId, version: &Version) {
         node.book.set_services(peer.addr, version.services);
     }
     let wanted = services::NETWORK | services::WITNESS;
-    if peer.kind == Kind::Automatic && version.services & wanted != wanted {
+    if peer.kind == Kind::Feeler {
+        let (addr, now) = (peer.addr, node.now);
+        node.book.connected(addr, now);
+        node.book.set_services(addr, version.services);
+        return node.close(link, CloseReason::benign("somebody answers at the address"));
+    }
+    if peer.is_chosen() && version.services & wanted != wanted {
         return node.close(link, CloseReason::benign("does not serve the chain"));
     }
     if version.version < MIN_PEER_VERSION {
@@ -58,7 +64,7 @@ pub(crate) fn on_version(node: &mut Node, link: LinkId, version: &Version) {
     peer.services = version.services;
     peer.user_agent.clone_from(&version.user_agent);
     peer.start_height = version.start_height;
-    peer.tx.wanted = version.relay;
+    peer.tx.wanted = version.relay && peer.relays_txs();
     let ours = i64::try_from(node.now.unix_secs()).unwrap_or(i64::MAX);
     peer.time_offset = version.timestamp.saturating_sub(ours);
     peer.stage = Stage::AwaitVerack;

@@ -71,6 +71,13 @@ pub(crate) struct HeaderState {
     behind: Option<Behind>,
 }
 
+impl HeaderState {
+    /// It is never replaced for falling behind.
+    pub(crate) fn is_protected(&self) -> bool {
+        self.protected
+    }
+}
+
 /// An outbound peer that is behind our tip.
 #[derive(Clone, Copy, Debug)]
 struct Behind {
@@ -298,13 +305,13 @@ impl HeaderSync {
         let protected = node.peers.values().filter(|peer| peer.headers.protected).count();
         let Some(peer) = node.peers.get_mut(&link) else { return };
         let Some(best) = peer.headers.best else { return };
-        if peer.kind != Kind::Automatic {
+        if !peer.is_chosen() {
             return;
         }
         if downloading && !more && best.work < minimum {
             return node.close(link, CloseReason::benign("its chain has too little work"));
         }
-        if protected < MAX_PROTECTED && best.work >= tip {
+        if peer.kind == Kind::Automatic && protected < MAX_PROTECTED && best.work >= tip {
             peer.headers.protected = true;
         }
     }
@@ -381,8 +388,9 @@ impl HeaderSync {
     pub(crate) fn check_behind(&mut self, node: &mut Node, link: LinkId) {
         let (now, tip) = (node.now, node.view.tip());
         let Some(peer) = node.ready(link) else { return };
+        let exempt = !peer.is_chosen() || peer.headers.protected || !peer.headers.started;
         let headers = &mut peer.headers;
-        if peer.kind != Kind::Automatic || headers.protected || !headers.started {
+        if exempt {
             headers.behind = None;
             return;
         }

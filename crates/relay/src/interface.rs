@@ -16,7 +16,7 @@ use dunlin_mempool::{Accepted, PoolReject};
 use dunlin_peer::{Direction, LinkId, Now};
 
 use crate::bans::{Ban, Subnet};
-use crate::peer::Transport;
+use crate::peer::{Kind, Transport};
 use crate::wire::CompactBlock;
 
 /// The program's own number for a question; the answer's event gives it back.
@@ -246,6 +246,8 @@ pub enum Event {
         ticket: Ticket,
         /// A copy of the book, for example to save it.
         book: Box<dunlin_peer::AddressBook>,
+        /// Peers with whom we exchange blocks only, to be dialled first after a restart.
+        anchors: Vec<SocketAddr>,
     },
     /// Our own disk failed while storing a block; the node cannot go on.
     StoreFailed {
@@ -436,8 +438,8 @@ pub struct PeerInfo {
     pub addr: SocketAddr,
     /// Who opened the link.
     pub direction: Direction,
-    /// Whether a person asked for this connection.
-    pub manual: bool,
+    /// How the link came about.
+    pub kind: Kind,
     /// Whether the handshake is complete.
     pub ready: bool,
     /// What carries the messages.

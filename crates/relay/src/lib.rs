@@ -24,6 +24,7 @@ mod interface;
 mod known;
 mod machine;
 mod node;
+mod outbound;
 mod peer;
 mod ping;
 mod serve;
@@ -38,7 +39,7 @@ pub use interface::{
     AddKind, BlockForm, ChainOp, Command, Done, Event, Job, Operated, PeerInfo, Ticket, TxSource, Which,
 };
 pub use machine::Relay;
-pub use peer::Transport;
+pub use peer::{Kind, Transport};
 pub use tx::TxId;
 pub use wire::{
     BlockTxn, BlockTxnRequest, COMPACT_VERSION, Codec, CompactBlock, HEADER_LEN, Host, Locator, MAX_ADDR, MAX_HEADERS,

@@ -24,7 +24,7 @@ use crate::peer::{Kind, Peer, Stage, Transport};
 use crate::serve::Server;
 use crate::tx::{self, TxId, TxRelay};
 use crate::wire::{Message, services};
-use crate::{announce, handshake, ping};
+use crate::{announce, handshake, outbound, ping};
 
 /// How often peers that fell behind are looked for.
 const MAINTENANCE: std::time::Duration = std::time::Duration::from_secs(30);
@@ -59,7 +59,7 @@ impl Relay {
         let mut rng = ChaCha8Rng::from_seed(config.seed);
         let salt = Salt::new(rng.random(), rng.random());
         let requests_salt = Salt::new(rng.random(), rng.random());
-        let node = Node {
+        let mut node = Node {
             config,
             view,
             pool,
@@ -73,7 +73,7 @@ impl Relay {
         };
         let was_downloading = node.is_initial_download();
         Self {
-            connections: Connections::new(&node),
+            connections: Connections::new(&mut node),
             node,
             headers: HeaderSync::default(),
             blocks: BlockSync::new(),
@@ -87,7 +87,7 @@ impl Relay {
         }
     }
 
-    /// The bans, to be filled from a file before the start and saved after the end.
+    /// The bans, to be filled from a file before the start.
     pub fn bans_mut(&mut self) -> &mut BanList {
         &mut self.node.bans
     }
@@ -165,6 +165,10 @@ impl Relay {
                     self.on_block(link, block);
                 }
             }
+            Message::Tx { .. } if !node.peers.get(&link).is_some_and(Peer::relays_txs) => {
+                let reason = "transaction sent in violation of protocol";
+                node.close(link, CloseReason::fault(reason));
+            }
             Message::Tx { tx, .. } => self.txs.on_tx(node, link, tx),
             Message::Block(block) => self.on_block(link, block),
             Message::RawBlock(raw) => {
@@ -199,6 +203,16 @@ impl Relay {
         let node = &mut self.node;
         let downloading = node.is_initial_download();
         let (mut unknown_block, mut blocks) = (None, false);
+        let about_tx = |item: &Inventory| {
+            matches!(
+                item,
+                Inventory::Transaction(_) | Inventory::WitnessTransaction(_) | Inventory::WTx(_)
+            )
+        };
+        if node.ready(link).is_some_and(|peer| !peer.relays_txs()) && items.iter().any(about_tx) {
+            let reason = "transaction inv sent in violation of protocol";
+            return node.close(link, CloseReason::fault(reason));
+        }
         for item in items {
             match item {
                 Inventory::Block(hash) | Inventory::WitnessBlock(hash) | Inventory::CompactBlock(hash) => {
@@ -463,6 +477,7 @@ impl Relay {
             self.server.connected(&mut self.node, block);
         }
         self.txs.tip_changed(disconnected > 0);
+        self.connections.outbound.tip_changed(self.node.now);
         announce::announce(&mut self.node, &self.server, &connected);
         // The view may be ahead already: other blocks may have been connected since.
         let (hash, height) = match outcome.changes.last() {
@@ -566,7 +581,8 @@ impl Relay {
             }
             Command::Addresses { ticket } => {
                 let book = Box::new(node.book.clone());
-                node.out.event(Event::Addresses { ticket, book });
+                let anchors = outbound::anchors(node);
+                node.out.event(Event::Addresses { ticket, book, anchors });
             }
             Command::LocalAddress(addr) => node.config.external = Some(addr),
         }
@@ -658,6 +674,7 @@ impl Machine for Relay {
         }
         self.headers.start(&mut self.node, self.blocks.in_flight());
         self.blocks.tick(&mut self.node);
+        self.connections.outbound.tick(&mut self.node, self.blocks.in_flight());
         self.settle();
     }
 
@@ -694,7 +711,7 @@ fn info(node: &Node, peer: &Peer) -> PeerInfo {
         link: peer.link,
         addr: peer.addr,
         direction: peer.direction(),
-        manual: peer.kind == Kind::Manual,
+        kind: peer.kind,
         ready: peer.is_ready(),
         transport: peer.transport,
         services: peer.services,

@@ -16,11 +16,15 @@ use crate::wire::services;
 
 /// How a link came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// The other side dialled.
     Inbound,
     /// We chose the address.
     Automatic,
+    /// We chose the address, and exchange neither transactions nor addresses over the link.
+    BlockRelay,
+    /// We look whether somebody answers at the address, and close.
+    Feeler,
     /// A person chose it.
     Manual,
 }
@@ -132,6 +136,16 @@ impl Peer {
 
     pub(crate) fn is_inbound(&self) -> bool {
         self.kind == Kind::Inbound
+    }
+
+    /// We chose the address, and keep the link while it is good.
+    pub(crate) fn is_chosen(&self) -> bool {
+        matches!(self.kind, Kind::Automatic | Kind::BlockRelay)
+    }
+
+    /// Transactions may travel on the link.
+    pub(crate) fn relays_txs(&self) -> bool {
+        !matches!(self.kind, Kind::BlockRelay | Kind::Feeler)
     }
 
     pub(crate) fn direction(&self) -> Direction {

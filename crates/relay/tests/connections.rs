@@ -3,10 +3,13 @@
 
 mod bed;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bed::{Bed, START, money};
-use dunlin_relay::{AddKind, Command, Event, Host, Message, PeerAddr, services};
+use bitcoin::hashes::Hash;
+use bitcoin::p2p::message_blockdata::Inventory;
+use dunlin_relay::{AddKind, Command, Event, Host, Kind, Message, PeerAddr, PeerInfo, services};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -113,4 +116,109 @@ fn told_addresses_are_metered_and_passed_on() {
     };
     let limited: u64 = peers.iter().map(|peer| peer.addr_rate_limited).sum();
     assert!(limited > 150, "{limited}");
+}
+
+fn peers(bed: &mut Bed, member: usize) -> Vec<PeerInfo> {
+    bed.members[member].events.clear();
+    bed.command(member, Command::Peers { ticket: 1 });
+    let peers = bed.members[member].events.iter().find_map(|event| match event {
+        Event::Peers { peers, .. } => Some(peers.clone()),
+        _ => None,
+    });
+    peers.unwrap()
+}
+
+fn book(bed: &mut Bed, member: usize) -> (usize, Vec<SocketAddr>) {
+    bed.members[member].events.clear();
+    bed.command(member, Command::Addresses { ticket: 1 });
+    let found = bed.members[member].events.iter().find_map(|event| match event {
+        Event::Addresses { book, anchors, .. } => Some((book.tried_len(), anchors.clone())),
+        _ => None,
+    });
+    found.unwrap()
+}
+
+/// One that knows sixteen others, all past the initial download.
+fn knows_others() -> (Bed, usize) {
+    let base = money::chain_of(3, START - 60, &[]);
+    let mut bed = Bed::new();
+    for _ in 0..16 {
+        let n = bed.member_with(|config| config.max_outbound = 0);
+        bed.preload(n, &base);
+    }
+    let one = bed.member_with(|config| config.max_outbound = 4);
+    bed.preload(one, &base);
+    let addrs = (0..16).map(|n| bed.members[n].addr).collect();
+    bed.command(one, Command::Seed(addrs));
+    (bed, one)
+}
+
+#[test]
+fn two_links_relay_blocks_only_and_are_dialled_first_after_a_restart() {
+    let (mut bed, one) = knows_others();
+    bed.run(30 * SECOND);
+    let all = peers(&mut bed, one);
+    let of = |kind| all.iter().filter(|peer| peer.kind == kind).count();
+    assert_eq!((of(Kind::Automatic), of(Kind::BlockRelay)), (4, 2));
+    let (_, anchors) = book(&mut bed, one);
+    assert_eq!(anchors.len(), 2);
+    for n in 0..16 {
+        let addr = bed.members[n].addr;
+        for peer in peers(&mut bed, n) {
+            assert_eq!(peer.relay_tx, !anchors.contains(&addr));
+            assert_eq!(peer.addr_relay, !anchors.contains(&addr));
+        }
+    }
+    // Blocks do travel on them.
+    let tip = bed.mine(one).hash;
+    bed.run(10 * SECOND);
+    let addrs: Vec<SocketAddr> = bed.members.iter().map(|member| member.addr).collect();
+    let has = |anchor: &SocketAddr| {
+        let n = addrs.iter().position(|addr| addr == anchor).unwrap();
+        bed.members[n].tip() == tip
+    };
+    assert!(anchors.iter().all(has));
+
+    let again = bed.member_with(|config| config.anchors = anchors.clone());
+    bed.run(5 * SECOND);
+    let first: Vec<_> = peers(&mut bed, again)
+        .iter()
+        .map(|peer| (peer.kind, peer.addr))
+        .collect();
+    assert_eq!(first.len(), 2, "{first:?}");
+    assert!(
+        first
+            .iter()
+            .all(|(kind, addr)| *kind == Kind::BlockRelay && anchors.contains(addr))
+    );
+}
+
+#[test]
+fn feelers_find_out_who_answers_and_links_beyond_the_usual_number_go_again() {
+    let (mut bed, one) = knows_others();
+    let mut most = 0;
+    for _ in 0..240 {
+        bed.run(30 * SECOND);
+        let all = peers(&mut bed, one);
+        let of = |kind| all.iter().filter(|peer| peer.kind == kind).count();
+        assert!(of(Kind::Automatic) <= 5 && of(Kind::BlockRelay) <= 3 && of(Kind::Feeler) <= 1);
+        most = most.max(all.len());
+    }
+    let (tried, _) = book(&mut bed, one);
+    assert!(tried >= 12, "{tried} of 16 were tried");
+    // Nobody mined for two hours: others were asked whether they know better.
+    assert!(most > 6, "{most} links");
+}
+
+#[test]
+fn whoever_announces_transactions_on_a_link_for_blocks_only_is_closed() {
+    let (mut bed, one) = knows_others();
+    bed.run(30 * SECOND);
+    let (_, anchors) = book(&mut bed, one);
+    let n = bed.members.iter().position(|member| member.addr == anchors[0]).unwrap();
+    let link = peers(&mut bed, n)[0].link;
+    let item = Inventory::WTx(bitcoin::Wtxid::from_byte_array([3; 32]));
+    bed.say_as(n, link, Message::Inv(vec![item]));
+    bed.run(SECOND);
+    assert!(peers(&mut bed, n).is_empty());
 }

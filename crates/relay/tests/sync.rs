@@ -9,7 +9,7 @@ use std::time::Duration;
 use bed::{Bed, START, money};
 use bitcoin::p2p::message_blockdata::Inventory;
 use dunlin_chain::ParsedBlock;
-use dunlin_relay::{Command, Event, Message};
+use dunlin_relay::{Command, Event, Kind, Message};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -31,7 +31,7 @@ fn two_peers_shake_hands_and_know_each_other() {
     });
     let peers = peers.unwrap();
     assert_eq!(peers.len(), 1);
-    assert!(peers[0].ready && peers[0].manual && peers[0].wtxid_relay && peers[0].relay_tx);
+    assert!(peers[0].ready && peers[0].kind == Kind::Manual && peers[0].wtxid_relay && peers[0].relay_tx);
     assert!(peers[0].user_agent.starts_with("/Dunlin:"));
     assert_eq!(peers[0].ping, Some(2 * bed::LATENCY));
     assert!(

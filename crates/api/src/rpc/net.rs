@@ -13,7 +13,7 @@ use super::error::{
 use super::json::{btc, btc_u, float};
 use super::method::{Answer, Call};
 use super::{help, unix_now, with_pool};
-use crate::backend::{AddKind, BackendError, PeerRow, Subnet, Transport, Which};
+use crate::backend::{AddKind, BackendError, Kind, PeerRow, Subnet, Transport, Which};
 
 /// The version of Core whose interface this one follows, as `getnetworkinfo` tells it to tools that ask.
 pub(crate) const CORE_VERSION: u32 = 319_900;
@@ -78,10 +78,12 @@ fn peer_json(row: &PeerRow) -> Value {
     map.insert("minfeefilter".into(), btc(info.fee_filter));
     map.insert("bytessent_per_msg".into(), json!({}));
     map.insert("bytesrecv_per_msg".into(), json!({}));
-    let kind = match (inbound, info.manual) {
-        (true, _) => "inbound",
-        (false, true) => "manual",
-        (false, false) => "outbound-full-relay",
+    let kind = match info.kind {
+        Kind::Inbound => "inbound",
+        Kind::Manual => "manual",
+        Kind::Automatic => "outbound-full-relay",
+        Kind::BlockRelay => "block-relay-only",
+        Kind::Feeler => "feeler",
     };
     map.insert("connection_type".into(), kind.into());
     let (transport, session_id) = match info.transport {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use bitcoin::{BlockHash, Transaction};
 use dunlin_api::backend::{
-    AddKind, AddRequest, AddSource, BackendError, Ban, BitcoinBackend, ChainOp, ChainOpError, InfoHash, Metainfo,
+    AddKind, AddRequest, AddSource, BackendError, Ban, BitcoinBackend, ChainOp, ChainOpError, InfoHash, Kind, Metainfo,
     NetTotals, Operated, PeerInfo, PeerRow, PeerStatus, State, SubmitBlockError, SubmitTxError, Subnet, TorrentBackend,
     TorrentStatus, Transport, Which,
 };
@@ -84,7 +84,10 @@ pub fn peer(id: u64, addr: &str, direction: Direction) -> PeerRow {
             link: LinkId(id),
             addr: addr.parse().unwrap(),
             direction,
-            manual: false,
+            kind: match direction {
+                Direction::Inbound => Kind::Inbound,
+                Direction::Outbound => Kind::Automatic,
+            },
             transport: Transport::V2([7; 32]),
             ready: true,
             services: 0x409,

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use super::address_file;
 use super::answers::Answers;
+use super::peer_files;
 use crate::cli::RunArgs;
 
 /// Threads that read blocks for peers.
@@ -105,6 +106,7 @@ impl Bitcoin {
         let addresses = address_file::load(dir, rand::random(), reach);
         let mut config = dunlin_relay::Config {
             seed: rand::random(),
+            anchors: peer_files::take_anchors(dir),
             connect_only: args.connect.clone(),
             add_peers: args.add_peer.clone(),
             listen_port: Some(listen.port()).filter(|port| *port != 0),
@@ -121,7 +123,12 @@ impl Bitcoin {
         let offered = config.services;
         let machine = {
             let (view, pool) = (view.clone(), Arc::clone(&pool));
-            move |now: Now| Relay::new(config, view, pool, addresses, now)
+            let bans = peer_files::load_bans(dir);
+            move |now: Now| {
+                let mut relay = Relay::new(config, view, pool, addresses, now);
+                bans.into_iter().for_each(|ban| relay.bans_mut().add(ban));
+                relay
+            }
         };
         let magic = params.magic;
         let reactor = dunlin_net::spawn(
@@ -177,10 +184,12 @@ impl Bitcoin {
             .answers
             .ask(|ticket| self.reactor.command(Command::Addresses { ticket }))
             .await;
-        if let Ok(Event::Addresses { book, .. }) = answer
-            && let Err(error) = address_file::save(&self.dir, &book)
-        {
-            tracing::warn!("cannot save the known addresses: {error:#}");
+        if let Ok(Event::Addresses { book, anchors, .. }) = answer {
+            let saved =
+                address_file::save(&self.dir, &book).and_then(|()| peer_files::save_anchors(&self.dir, &anchors));
+            if let Err(error) = saved {
+                tracing::warn!("cannot save the known addresses: {error:#}");
+            }
         }
     }
 

@@ -32,6 +32,14 @@ impl Bitcoin {
     }
 }
 
+impl Bitcoin {
+    /// The list outlives us: it is saved whenever a person changes it.
+    async fn save_bans(&self) -> Result<(), BackendError> {
+        let bans = self.banned().await?;
+        super::peer_files::save_bans(&self.dir, &bans).map_err(|error| BackendError::Internal(format!("{error:#}")))
+    }
+}
+
 /// A ticket answered with another kind of event would be a defect of the relay.
 fn mismatch(event: &Event) -> BackendError {
     BackendError::Internal(format!("unexpected answer {event:?}"))
@@ -125,7 +133,7 @@ impl BitcoinBackend for Bitcoin {
             seconds,
             reason: "manual".to_owned(),
         });
-        Ok(())
+        self.save_bans().await
     }
 
     async fn unban(&self, subnet: Subnet) -> Result<(), BackendError> {
@@ -133,7 +141,7 @@ impl BitcoinBackend for Bitcoin {
             return Err(BackendError::NotFound(format!("{subnet} is not banned")));
         }
         self.reactor.command(Command::Unban(subnet));
-        Ok(())
+        self.save_bans().await
     }
 
     async fn banned(&self) -> Result<Vec<Ban>, BackendError> {

@@ -28,7 +28,7 @@ pub(crate) fn tick(node: &mut Node, link: LinkId, downloading: bool) {
     let now = node.now;
     let Some(peer) = node.ready(link) else { return };
     let leaving = !downloading && peer.tx.fee_sent == EVERYTHING;
-    if peer.version < FEEFILTER_VERSION {
+    if peer.version < FEEFILTER_VERSION || !peer.relays_txs() {
         // Never.
         peer.tx.next_fee = Now::from_micros(u64::MAX);
         return;

@@ -182,6 +182,11 @@ impl Bed {
         }
     }
 
+    /// Sends on a member's link what its machine would not.
+    pub fn say_as(&mut self, member: usize, link: LinkId, msg: Message) {
+        self.transmit(Who::Member(member), link, &msg);
+    }
+
     /// Sends arbitrary bytes from a hand.
     pub fn say_bytes(&mut self, hand: usize, bytes: Vec<u8>) {
         if let Some(link) = self.hand_link(hand) {
