@@ -28,6 +28,8 @@ pub struct Config {
     pub max_block_relay: usize,
     /// Addresses that relayed blocks only when the last run ended: dialled first.
     pub anchors: Vec<SocketAddr>,
+    /// Names to ask for addresses while too few peers are found, see [`dns_seeds`](crate::dns_seeds).
+    pub dns_seeds: Vec<String>,
     /// How many inbound links to keep.
     pub max_inbound: usize,
     /// Announce and request transactions without the random delays that hide where they came from. For regtest, where
@@ -48,6 +50,7 @@ impl Default for Config {
             max_outbound: 8,
             max_block_relay: 2,
             anchors: Vec::new(),
+            dns_seeds: Vec::new(),
             max_inbound: 114,
             immediate: false,
         }

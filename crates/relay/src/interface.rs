@@ -296,6 +296,13 @@ pub enum Job {
         /// The block in wire encoding.
         raw: Bytes,
     },
+    /// Ask the system's resolver for the addresses of a DNS seed.
+    Resolve {
+        /// The seed's name.
+        name: String,
+        /// The port of all its addresses.
+        port: u16,
+    },
     /// Validate the header of a compact block.
     AcceptCompact {
         /// Who sent it.
@@ -363,6 +370,11 @@ pub enum Done {
         bytes: usize,
         /// The block, unless the bytes are none.
         result: Result<Arc<ParsedBlock>, BlockDecodeError>,
+    },
+    /// Answer to [`Job::Resolve`].
+    Resolved {
+        /// What the name stands for; empty when it cannot be resolved.
+        addrs: Vec<SocketAddr>,
     },
     /// Answer to [`Job::AcceptCompact`].
     Compact {

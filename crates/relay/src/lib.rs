@@ -27,6 +27,7 @@ mod node;
 mod outbound;
 mod peer;
 mod ping;
+mod seeds;
 mod serve;
 mod tx;
 mod wire;
@@ -40,6 +41,7 @@ pub use interface::{
 };
 pub use machine::Relay;
 pub use peer::{Kind, Transport};
+pub use seeds::dns_seeds;
 pub use tx::TxId;
 pub use wire::{
     BlockTxn, BlockTxnRequest, COMPACT_VERSION, Codec, CompactBlock, HEADER_LEN, Host, Locator, MAX_ADDR, MAX_HEADERS,

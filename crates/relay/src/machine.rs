@@ -286,6 +286,7 @@ impl Relay {
                     Err(error) => self.node.misbehaving(link, format!("malformed block: {error}")),
                 }
             }
+            Done::Resolved { addrs } => outbound::learn(&mut self.node, addrs),
             Done::Compact { link, compact, result } => {
                 let (node, blocks) = (&mut self.node, &mut self.blocks);
                 node.peer_job_done(link);

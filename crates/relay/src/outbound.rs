@@ -6,13 +6,17 @@
 //! replace them all, in as many network groups.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use dunlin_peer::{CloseReason, LinkId, Now};
+use rand::Rng;
+use rand::seq::SliceRandom;
 
+use crate::interface::Job;
 use crate::node::Node;
 use crate::peer::{Kind, Peer};
+use crate::wire::services;
 
 /// Mean time between two looks at an untried address.
 const FEELER_MEAN: Duration = Duration::from_secs(2 * 60);
@@ -22,6 +26,16 @@ const EXTRA_BLOCK_RELAY_MEAN: Duration = Duration::from_secs(5 * 60);
 const EXTRA_CHECK: Duration = Duration::from_secs(45);
 /// A link is given this long before it is compared with others.
 const MIN_TIME: Duration = Duration::from_secs(30);
+/// Seeds asked at once, and the time between two rounds.
+const SEEDS_AT_ONCE: usize = 3;
+const SEED_WAIT: Duration = Duration::from_secs(11);
+/// With this many full links no seed is asked any more.
+const ENOUGH_PEERS: usize = 2;
+/// Most addresses taken from one seed.
+const MAX_FROM_SEED: usize = 32;
+/// In the address book all seeds together count as one teller, which no peer can be.
+const SEED_SOURCE: Ipv6Addr = Ipv6Addr::new(0xfd6b, 0x88c0, 0x8724, 0, 0, 0, 0, 0);
+const DAY_SECS: u64 = 24 * 60 * 60;
 /// How often the age of our tip is looked at.
 const STALE_CHECK: Duration = Duration::from_secs(10 * 60);
 /// A tip that is older than this many blocks' time may be so because our peers keep new ones from us.
@@ -35,6 +49,9 @@ pub(crate) struct Outbound {
     next_extra_block_relay: Now,
     next_check: Now,
     next_stale_check: Now,
+    /// Seeds that were not asked.
+    seeds: Vec<String>,
+    next_seeds: Now,
     /// Our tip is stale: one more full link is wanted.
     stale: bool,
     tip_changed: Now,
@@ -52,7 +69,15 @@ pub(crate) enum Wish {
 impl Outbound {
     pub(crate) fn new(node: &mut Node) -> Self {
         let now = node.now;
+        let mut seeds = node.config.dns_seeds.clone();
+        if !node.config.connect_only.is_empty() || node.config.max_outbound == 0 {
+            seeds.clear();
+        }
+        seeds.shuffle(&mut node.rng);
         Self {
+            // Known addresses get a chance first: asking tells others that we are here.
+            next_seeds: if node.book.is_empty() { now } else { now + SEED_WAIT },
+            seeds,
             anchors: node.config.anchors.iter().copied().collect(),
             next_feeler: now + node.exponential(FEELER_MEAN),
             next_extra_block_relay: now + node.exponential(EXTRA_BLOCK_RELAY_MEAN),
@@ -115,15 +140,39 @@ impl Outbound {
 
     /// When a wish may come up by itself, or links have to be looked at.
     pub(crate) fn next(&self, node: &Node) -> Option<Now> {
+        if !self.seeds.is_empty() {
+            return Some(self.next_seeds.min(self.next_check));
+        }
         let idle = !node.config.connect_only.is_empty() || node.config.max_outbound == 0 || node.book.is_empty();
-        let extra = (node.config.max_block_relay > 0).then_some(self.next_extra_block_relay);
-        let times = [self.next_feeler, self.next_check, self.next_stale_check];
-        (!idle).then(|| times.into_iter().chain(extra).min()).flatten()
+        // What is due already and not possible now becomes so by an input, which looks at it again.
+        let wishes = [self.next_feeler, self.next_extra_block_relay].into_iter();
+        let wishes = wishes.filter(|at| *at > node.now);
+        let looks = [self.next_check, self.next_stale_check];
+        (!idle).then(|| wishes.chain(looks).min()).flatten()
+    }
+
+    /// Asks a few seeds at a time, until there are peers or no seeds left.
+    fn ask_seeds(&mut self, node: &mut Node) {
+        if self.seeds.is_empty() || self.next_seeds > node.now {
+            return;
+        }
+        if of_kind(node, Kind::Automatic).len() >= ENOUGH_PEERS {
+            return self.seeds.clear();
+        }
+        self.next_seeds = node.now + SEED_WAIT;
+        let rest = self.seeds.split_off(self.seeds.len().min(SEEDS_AT_ONCE));
+        for seed in std::mem::replace(&mut self.seeds, rest) {
+            let bits = services::NETWORK | services::WITNESS;
+            let name = format!("x{bits:x}.{seed}");
+            let port = node.view.params().default_port;
+            node.out.job(Job::Resolve { name, port });
+        }
     }
 
     /// Looks at the age of the tip, and closes the link that proved least where there is one more than usual.
     pub(crate) fn tick(&mut self, node: &mut Node, blocks_in_flight: bool) {
         let now = node.now;
+        self.ask_seeds(node);
         if self.next_stale_check <= now {
             self.next_stale_check = now + STALE_CHECK;
             let limit = Duration::from_secs(u64::from(node.view.params().target_spacing)) * STALE_BLOCKS;
@@ -140,6 +189,18 @@ impl Outbound {
             self.stale = false;
             node.close(link, CloseReason::benign("another peer announced blocks later"));
         }
+    }
+}
+
+/// Takes the addresses that a seed gave.
+pub(crate) fn learn(node: &mut Node, addrs: Vec<SocketAddr>) {
+    let unix = node.now.unix_secs();
+    for addr in addrs.into_iter().take(MAX_FROM_SEED) {
+        // As if last seen three to seven days ago: peers that tell of themselves come first.
+        let age = node.rng.random_range(3 * DAY_SECS..7 * DAY_SECS);
+        let services = services::NETWORK | services::WITNESS;
+        node.book
+            .add(addr, services, unix.saturating_sub(age), SEED_SOURCE.into());
     }
 }
 

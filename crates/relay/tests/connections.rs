@@ -9,7 +9,7 @@ use std::time::Duration;
 use bed::{Bed, START, money};
 use bitcoin::hashes::Hash;
 use bitcoin::p2p::message_blockdata::Inventory;
-use dunlin_relay::{AddKind, Command, Event, Host, Kind, Message, PeerAddr, PeerInfo, services};
+use dunlin_relay::{AddKind, Command, Config, Event, Host, Kind, Message, PeerAddr, PeerInfo, services};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -221,4 +221,35 @@ fn whoever_announces_transactions_on_a_link_for_blocks_only_is_closed() {
     bed.say_as(n, link, Message::Inv(vec![item]));
     bed.run(SECOND);
     assert!(peers(&mut bed, n).is_empty());
+}
+
+#[test]
+fn seeds_are_asked_a_few_at_a_time_until_there_are_peers() {
+    let base = money::chain_of(3, START - 60, &[]);
+    let mut bed = Bed::new();
+    for _ in 0..4 {
+        let n = bed.member_with(|config| config.max_outbound = 0);
+        bed.preload(n, &base);
+    }
+    let seeds = |config: &mut Config| config.dns_seeds = (0..7).map(|n| format!("seed{n}.invalid")).collect();
+    let lonely = bed.member_with(seeds);
+    bed.run(60 * SECOND);
+    assert_eq!(
+        bed.resolved.len(),
+        7,
+        "nobody answers, so all are asked: {:?}",
+        bed.resolved
+    );
+    assert!(bed.resolved.iter().all(|name| name.starts_with("x9.seed")));
+    assert_eq!(links(&mut bed, lonely), 0);
+
+    bed.resolved.clear();
+    let addrs: Vec<_> = bed.members[..4].iter().map(|member| member.addr).collect();
+    for n in 0..7 {
+        bed.names.insert(format!("x9.seed{n}.invalid"), addrs.clone());
+    }
+    let one = bed.member_with(seeds);
+    bed.run(60 * SECOND);
+    assert_eq!(bed.resolved.len(), 3);
+    assert!(links(&mut bed, one) >= 4);
 }

@@ -64,6 +64,9 @@ pub(crate) struct RunArgs {
     /// How many peers may connect to us
     #[arg(long, value_name = "N", default_value_t = 114, help_heading = "Bitcoin")]
     pub(crate) max_inbound: usize,
+    /// Never ask DNS seeds for addresses
+    #[arg(long, help_heading = "Bitcoin")]
+    pub(crate) no_dns_seed: bool,
     /// Speak the plain transport only, never the encrypted one (BIP 324)
     #[arg(long, help_heading = "Bitcoin")]
     pub(crate) no_v2transport: bool,

@@ -1,6 +1,6 @@
 //! The Bitcoin part: the relay machine on its reactor, the chain on its commit thread, and what the API asks of them.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -29,6 +29,8 @@ const READ_THREADS: usize = 2;
 const MAX_PARSE_THREADS: usize = 4;
 /// Blocks of about so many bytes go to the chain together.
 const BATCH_BYTES: usize = 16 << 20;
+/// Threads that wait for DNS seeds.
+const RESOLVE_THREADS: usize = 3;
 /// Inbound links beyond the limit that the machine may look at before it decides whom to keep.
 const AT_THE_DOOR: usize = 16;
 /// How often the log tells how far the sync has come.
@@ -107,6 +109,13 @@ impl Bitcoin {
         let mut config = dunlin_relay::Config {
             seed: rand::random(),
             anchors: peer_files::take_anchors(dir),
+            dns_seeds: match args.no_dns_seed {
+                true => Vec::new(),
+                false => dunlin_relay::dns_seeds(args.network)
+                    .iter()
+                    .map(|&name| name.to_owned())
+                    .collect(),
+            },
             connect_only: args.connect.clone(),
             add_peers: args.add_peer.clone(),
             listen_port: Some(listen.port()).filter(|port| *port != 0),
@@ -266,6 +275,7 @@ fn default_listen(network: Network, port: u16) -> SocketAddr {
 /// Sends jobs where they belong: reads and parsing to pools, all else in order to the commit thread.
 fn dispatcher(work: Sender<Work>, view: View) -> anyhow::Result<impl FnMut(Job, Completer<Done>) + Send> {
     let readers = dunlin_net::Pool::new("block-read", READ_THREADS).context("cannot start threads")?;
+    let resolver = dunlin_net::Pool::new("resolve", RESOLVE_THREADS).context("cannot start threads")?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let parsers =
         dunlin_net::Pool::new("block-parse", threads.min(MAX_PARSE_THREADS)).context("cannot start threads")?;
@@ -274,6 +284,12 @@ fn dispatcher(work: Sender<Work>, view: View) -> anyhow::Result<impl FnMut(Job, 
             let view = view.clone();
             parsers.spawn(move || completer.complete(dunlin_relay::parse_block(view.params(), link, raw)));
         }
+        Job::Resolve { name, port } => resolver.spawn(move || {
+            // A seed that cannot be resolved is one without addresses.
+            let addrs = (name.as_str(), port).to_socket_addrs();
+            let addrs = addrs.map(Iterator::collect).unwrap_or_default();
+            completer.complete(Done::Resolved { addrs });
+        }),
         Job::ReadBlock { .. } => {
             let (view, work) = (view.clone(), work.clone());
             readers.spawn(move || match dunlin_relay::read_block(&view, &job) {

@@ -16,7 +16,7 @@ use dunlin_peer::{
     AddressBook, Codec as _, DialToken, Direction, DisconnectCause, Input, Link, LinkId, Machine, Now, Output, Reach,
     SendBuf,
 };
-use dunlin_relay::{AddKind, Codec, Command, Config, Engine, Event, Message, Relay, Version, services};
+use dunlin_relay::{AddKind, Codec, Command, Config, Done, Engine, Event, Job, Message, Relay, Version, services};
 
 /// When every bed starts.
 pub const START: u64 = 1_800_000_000;
@@ -87,6 +87,9 @@ pub struct Bed {
     links: u64,
     /// Members who are dead to the world.
     pub frozen: BTreeSet<usize>,
+    /// Addresses that the resolver knows, by name; and the names that were asked for.
+    pub names: BTreeMap<String, Vec<SocketAddr>>,
+    pub resolved: Vec<String>,
     pub bytes: u64,
     pub messages: BTreeMap<String, u64>,
 }
@@ -115,6 +118,8 @@ impl Bed {
             sequence: 0,
             links: 0,
             frozen: BTreeSet::new(),
+            names: BTreeMap::new(),
+            resolved: Vec::new(),
             bytes: 0,
             messages: BTreeMap::new(),
         }
@@ -449,7 +454,14 @@ impl Bed {
                 Output::PauseRead { .. } | Output::ResumeRead { .. } | Output::Datagram { .. } => {}
                 Output::Job(job) => {
                     let member = &mut self.members[n];
-                    let done = member.engine.run(now, job);
+                    let done = match job {
+                        Job::Resolve { name, .. } => {
+                            let addrs = self.names.get(&name).cloned().unwrap_or_default();
+                            self.resolved.push(name);
+                            Done::Resolved { addrs }
+                        }
+                        job => member.engine.run(now, job),
+                    };
                     member.relay.handle(now, Input::Done(done));
                 }
                 Output::Event(event) => self.members[n].events.push(event),
