@@ -15,6 +15,13 @@ pub fn dns_seeds(network: Network) -> &'static [&'static str] {
             "seed.bitcoin.wiz.biz",
             "seed.mainnet.achownodes.xyz",
         ],
+        Network::Testnet3 => &[
+            "testnet-seed.bitcoin.jonasschnelli.ch",
+            "seed.tbtc.petertodd.net",
+            "seed.testnet.bitcoin.sprovoost.nl",
+            "testnet-seed.bluematt.me",
+            "seed.testnet.achownodes.xyz",
+        ],
         Network::Testnet4 => &["seed.testnet4.bitcoin.sprovoost.nl", "seed.testnet4.wiz.biz"],
         Network::Signet => &["seed.signet.bitcoin.sprovoost.nl", "seed.signet.achownodes.xyz"],
         Network::Regtest => &[],
