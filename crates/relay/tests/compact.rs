@@ -154,7 +154,8 @@ fn wrong_transactions_lead_to_the_whole_block_and_a_wrong_number_of_them_to_the_
 
 #[test]
 fn malformed_messages_of_the_protocol_are_punished() {
-    let cases: [(fn(&Bed) -> Message, &str); 3] = [
+    type Case = (fn(&Bed) -> Message, &'static str);
+    let cases: [Case; 3] = [
         (
             |bed| {
                 let mut compact = bare(&next(bed));

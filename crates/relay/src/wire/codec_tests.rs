@@ -170,7 +170,7 @@ fn pairs() -> Vec<(Message, NetworkMessage)> {
         (
             Message::BlockTxn(crate::wire::BlockTxn {
                 hash,
-                txs: vec![Arc::new(tx.clone()); 2],
+                txs: vec![Arc::new(tx.clone()), Arc::new(tx.clone())],
             }),
             NetworkMessage::BlockTxn(BlockTxn {
                 transactions: bip152::BlockTransactions {
