@@ -367,7 +367,7 @@ impl Chain {
             self.write_undo(unchecked.id, &unchecked.undo)?;
         }
         let connected: Vec<NodeId> = run.iter().map(|unchecked| unchecked.id).collect();
-        shared.publish(overlay.into_changes(), at, &connected);
+        shared.publish(overlay.into_changes(), at, &connected)?;
         self.checked.clear();
         for Unchecked { id, block, .. } in run {
             self.recent.remove(id);

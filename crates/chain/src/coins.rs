@@ -1,63 +1,23 @@
-//! The set of unspent outputs: a write-back cache over the table.
+//! The set of unspent outputs, over a store of layers in memory and runs on disk.
 //!
 //! There is one writer. It prepares its changes in an [`Overlay`](crate::overlay::Overlay) and publishes them in one
-//! step, so a reader sees the set as it was before a change or after it and holds the lock for one lookup only. What
-//! is created and spent between two flushes never reaches the table.
+//! step, so a reader sees the set as it was before a change or after it. Coins gather in memory; when they fill half of
+//! the memory allowed they are set aside and written in the background, while the other half fills. What was written
+//! stays in memory to be read for as long as there is room. What is created and spent before it was set aside is never
+//! written.
 
-use std::collections::HashMap;
-use std::collections::hash_map::{Entry, RandomState};
-use std::hash::{BuildHasher, Hasher};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bitcoin::{Amount, OutPoint, ScriptBuf, TxOut};
-use dunlin_store::{Batch, Space, StoreError, Table};
+use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, OutPoint, Txid};
+use dunlin_store::{Barrier, Changes, Files, Layered, Snapshot, Step, StoreError, Writing};
 
-use crate::{Coin, coin};
+use crate::{ChainStore, Coin, coin};
 
-/// Memory for one entry without its script's bytes: key, value, the map's slack and the script's allocation.
-const ENTRY_BYTES: usize = 144;
-
-/// A coin as the cache keeps it.
-#[derive(Clone, Debug)]
-struct Packed {
-    value: Amount,
-    /// `height * 2 + coinbase`; heights stay far below 2^31.
-    code: u32,
-    script: Box<[u8]>,
-}
-
-impl From<Coin> for Packed {
-    fn from(coin: Coin) -> Self {
-        Self {
-            value: coin.output.value,
-            code: (coin.height << 1) | u32::from(coin.coinbase),
-            script: coin.output.script_pubkey.into_bytes().into_boxed_slice(),
-        }
-    }
-}
-
-impl Packed {
-    fn unpack(&self) -> Coin {
-        Coin {
-            output: TxOut {
-                value: self.value,
-                script_pubkey: ScriptBuf::from_bytes(self.script.to_vec()),
-            },
-            height: self.code >> 1,
-            coinbase: self.code & 1 == 1,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Slot {
-    /// `None`: spent, and the table does not know yet.
-    coin: Option<Packed>,
-    /// The table does not have this state.
-    dirty: bool,
-    /// The table has no coin under this key.
-    fresh: bool,
-}
+/// What the names of a set's files begin with.
+const PREFIXES: [&str; 2] = ["coins0", "coins1"];
 
 /// A keyed hash for outpoints. Transaction ids are hashes already; the secret key keeps a peer from choosing ids that
 /// collide.
@@ -124,60 +84,6 @@ impl Hasher for Folded {
     }
 }
 
-#[derive(Debug, Default)]
-struct Cache {
-    slots: HashMap<OutPoint, Slot, Keyed>,
-    script_bytes: usize,
-}
-
-impl Cache {
-    fn bytes(&self) -> usize {
-        self.slots.len() * ENTRY_BYTES + self.script_bytes
-    }
-
-    fn put(&mut self, outpoint: OutPoint, packed: Packed, in_table: bool) {
-        let added = packed.script.len();
-        let removed = match self.slots.entry(outpoint) {
-            Entry::Occupied(mut entry) => {
-                let slot = entry.get_mut();
-                slot.dirty = true;
-                slot.coin.replace(packed).map_or(0, |old| old.script.len())
-            }
-            Entry::Vacant(entry) => {
-                entry.insert(Slot {
-                    coin: Some(packed),
-                    dirty: true,
-                    fresh: !in_table,
-                });
-                0
-            }
-        };
-        self.script_bytes = self.script_bytes + added - removed;
-    }
-
-    fn spend(&mut self, outpoint: OutPoint) {
-        match self.slots.entry(outpoint) {
-            Entry::Occupied(mut entry) => {
-                self.script_bytes -= entry.get().coin.as_ref().map_or(0, |old| old.script.len());
-                if entry.get().fresh {
-                    entry.remove();
-                } else {
-                    let slot = entry.get_mut();
-                    slot.coin = None;
-                    slot.dirty = true;
-                }
-            }
-            Entry::Vacant(entry) => {
-                entry.insert(Slot {
-                    coin: None,
-                    dirty: true,
-                    fresh: false,
-                });
-            }
-        }
-    }
-}
-
 /// One coin's net change, as an overlay publishes it.
 #[derive(Clone, Debug)]
 pub(crate) struct Change {
@@ -187,108 +93,195 @@ pub(crate) struct Change {
     pub(crate) existed: bool,
 }
 
+/// Where sets of coins are: there is room for two, because a snapshot is loaded and validated beside the other.
+pub(crate) struct CoinSets {
+    files: Arc<dyn Files>,
+    writing: Writing,
+}
+
+impl CoinSets {
+    pub(crate) fn new(store: &ChainStore) -> Self {
+        Self {
+            files: Arc::clone(&store.coins),
+            writing: store.writing,
+        }
+    }
+
+    /// Opens a set, which may take up to `memory` bytes; a new one when it has no files.
+    pub(crate) fn open(&self, number: u8, memory: usize) -> Result<Coins, StoreError> {
+        let prefix = PREFIXES[usize::from(number & 1)];
+        Ok(Coins {
+            store: Layered::open(Arc::clone(&self.files), prefix, self.writing)?,
+            number: number & 1,
+            memory: AtomicUsize::new(memory),
+        })
+    }
+
+    /// Removes a set that is not open.
+    pub(crate) fn erase(&self, number: u8) -> Result<(), StoreError> {
+        Layered::erase(&*self.files, PREFIXES[usize::from(number & 1)])
+    }
+
+    /// Removes a set that nobody needs any more.
+    pub(crate) fn remove(&self, coins: &Coins) -> Result<(), StoreError> {
+        coins.store.stop();
+        self.erase(coins.number)
+    }
+}
+
 /// The unspent outputs, shared by the one writer and all readers.
 pub(crate) struct Coins {
-    cache: RwLock<Cache>,
-    table: Arc<dyn Table>,
-    space: Space,
+    store: Layered,
+    number: u8,
+    memory: AtomicUsize,
+}
+
+/// The coins on disk at one instant.
+pub(crate) struct CoinsSnapshot(Snapshot);
+
+impl CoinsSnapshot {
+    /// Shows every coin whose key is not below `from`, in the order of transaction ids and indexes.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] names a record that is damaged.
+    pub(crate) fn scan(&self, from: &[u8], visit: &mut dyn FnMut(OutPoint, Coin) -> Step) -> Result<(), StoreError> {
+        let mut damaged = None;
+        self.0.scan(
+            from,
+            &mut |key, value| match (coin::outpoint(key), coin::decode(value)) {
+                (Some(outpoint), Some(found)) => visit(outpoint, found),
+                _ => {
+                    damaged = Some(StoreError::corrupt(format!("the coin with key {key:02x?}")));
+                    Step::Stop
+                }
+            },
+        )?;
+        damaged.map_or(Ok(()), Err)
+    }
+}
+
+fn named(outpoint: &OutPoint, error: StoreError) -> StoreError {
+    match error {
+        StoreError::Corrupt { what } => StoreError::corrupt(format!("the coin {outpoint} ({what})")),
+        other => other,
+    }
 }
 
 impl Coins {
-    pub(crate) fn new(table: Arc<dyn Table>, space: Space) -> Self {
-        Self {
-            cache: RwLock::default(),
-            table,
-            space,
-        }
+    /// The number of the other set.
+    pub(crate) fn other(&self) -> u8 {
+        1 - self.number
     }
 
-    /// Where the table keeps these coins.
-    pub(crate) fn space(&self) -> Space {
-        self.space
+    /// The number of this set.
+    pub(crate) fn number(&self) -> u8 {
+        self.number
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Cache> {
-        // Only `publish` and `settle` change the cache, and neither can panic half way.
-        self.cache.read().unwrap_or_else(PoisonError::into_inner)
+    /// Changes how much memory the coins may take.
+    pub(crate) fn set_memory(&self, bytes: usize) {
+        self.memory.store(bytes, Ordering::Relaxed);
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Cache> {
-        self.cache.write().unwrap_or_else(PoisonError::into_inner)
+    /// The block up to which the coins on disk are; `None` before they were ever written.
+    pub(crate) fn tip(&self) -> Result<Option<BlockHash>, StoreError> {
+        let hash = |mark: Box<[u8]>| BlockHash::from_slice(&mark);
+        let tip = self.store.mark().map(hash).transpose();
+        tip.map_err(|_| StoreError::corrupt("the record of the coins' tip"))
     }
 
-    /// Looks a coin up in the cache, then in the table.
+    /// Looks a coin up.
     ///
-    /// The lock is let go before the table is asked. A flush writes the table before it drops anything from the cache,
-    /// so the answer was true at some instant during the call.
+    /// # Errors
+    /// [`StoreError::Corrupt`] names a coin whose record is damaged.
     pub(crate) fn get(&self, outpoint: &OutPoint) -> Result<Option<Coin>, StoreError> {
-        if let Some(slot) = self.read().slots.get(outpoint) {
-            return Ok(slot.coin.as_ref().map(Packed::unpack));
-        }
-        let Some(bytes) = self.table.get(self.space, &coin::key(outpoint))? else {
-            return Ok(None);
-        };
-        match coin::decode(&bytes) {
-            Some(found) => Ok(Some(found)),
-            None => Err(StoreError::corrupt(format!("the coin {outpoint}"))),
+        match self.store.get(&coin::key(outpoint), coin::decode) {
+            Ok(None) => Ok(None),
+            Ok(Some(Some(found))) => Ok(Some(found)),
+            Ok(Some(None)) => Err(StoreError::corrupt(format!("the coin {outpoint}"))),
+            Err(error) => Err(named(outpoint, error)),
         }
     }
 
     /// Makes changes visible, all at once; `with` runs while readers are still kept out.
-    pub(crate) fn publish<T>(&self, changes: impl Iterator<Item = (OutPoint, Change)>, with: impl FnOnce() -> T) -> T {
-        // What needs memory or time is prepared before readers are kept out.
-        let changes: Vec<(OutPoint, Option<Packed>, bool)> = changes
-            .map(|(at, change)| (at, change.coin.map(Packed::from), change.existed))
-            .collect();
-        let mut cache = self.write();
-        for (outpoint, packed, existed) in changes {
-            match packed {
-                Some(packed) => cache.put(outpoint, packed, existed),
-                None => cache.spend(outpoint),
+    pub(crate) fn publish<T>(
+        &self,
+        changes: impl Iterator<Item = (OutPoint, Change)>,
+        with: impl FnOnce() -> T,
+    ) -> Result<T, StoreError> {
+        let mut ready = Changes::default();
+        for (outpoint, change) in changes {
+            let key = coin::key(&outpoint);
+            match &change.coin {
+                Some(coin) => ready.put(&key, !change.existed, |out| coin::encode(coin, out)),
+                None => ready.remove(&key),
             }
         }
-        with()
+        self.store.publish(&ready, with)
     }
 
-    /// Memory used by the cache.
-    pub(crate) fn bytes(&self) -> usize {
-        self.read().bytes()
-    }
-
-    /// Adds everything that the table does not have yet to `batch`. After the batch is written the caller calls
-    /// [`Coins::settle`]; in between it publishes nothing.
-    pub(crate) fn collect(&self, batch: &mut Batch) {
-        let cache = self.read();
-        let mut dirty: Vec<(&OutPoint, &Slot)> = cache.slots.iter().filter(|(_, slot)| slot.dirty).collect();
-        // In key order the table takes them fastest, and the batch is the same from run to run.
-        dirty.sort_unstable_by_key(|(outpoint, _)| coin::key(outpoint));
-        for (outpoint, slot) in dirty {
-            match &slot.coin {
-                Some(packed) => {
-                    let mut value = Vec::with_capacity(10 + packed.script.len());
-                    coin::encode(&packed.unpack(), &mut value);
-                    batch.put(self.space, coin::key(outpoint), value);
-                }
-                None => batch.delete(self.space, coin::key(outpoint)),
-            }
+    /// Whether it is time to set coins aside. When all memory is in use, what is on disk too leaves it.
+    pub(crate) fn is_full(&self) -> bool {
+        let memory = self.memory.load(Ordering::Relaxed);
+        if self.store.bytes() > memory {
+            self.store.forget_clean();
         }
+        // However much the index of the runs takes, the coins get half of the memory.
+        let for_coins = memory.saturating_sub(self.store.index_bytes()).max(memory / 2);
+        self.store.active_bytes() > for_coins / 2
     }
 
-    /// Notes that the table has everything. Coins stay in the cache unless it holds more than `keep_bytes`.
-    pub(crate) fn settle(&self, keep_bytes: usize) {
-        let mut cache = self.write();
-        if cache.bytes() > keep_bytes {
-            *cache = Cache {
-                slots: HashMap::with_hasher(Keyed::default()),
-                script_bytes: 0,
+    /// Sets all coins so far aside to be written as those of `tip`, once `barrier` has made durable what they refer to.
+    ///
+    /// # Errors
+    /// [`StoreError`] when what was set aside before cannot be written; nothing has changed then.
+    pub(crate) fn freeze(&self, tip: &BlockHash, barrier: Barrier) -> Result<(), StoreError> {
+        self.store.freeze(tip.as_byte_array(), barrier)
+    }
+
+    /// Waits until what was set aside is on disk.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the next call tries again.
+    pub(crate) fn wait(&self) -> Result<(), StoreError> {
+        self.store.wait()
+    }
+
+    /// Does a piece of the writing that is due, or tells how it went in the background.
+    ///
+    /// # Errors
+    /// [`StoreError`]; it is tried again.
+    pub(crate) fn step(&self) -> Result<(), StoreError> {
+        self.store.step()
+    }
+
+    /// Puts the damaged records right that a coin lies among. `find` gives the unspent outputs of all transactions that
+    /// its argument names, or `None` when it cannot; everything must be on disk. `false` when nothing was put right.
+    ///
+    /// # Errors
+    /// [`StoreError`] of `find`, and when the disk fails.
+    pub(crate) fn mend(
+        &self,
+        outpoint: &OutPoint,
+        find: impl FnOnce(&dyn Fn(&Txid) -> bool) -> Result<Option<Vec<(OutPoint, Coin)>>, StoreError>,
+    ) -> Result<bool, StoreError> {
+        self.store.mend(&coin::key(outpoint), |least, greatest| {
+            let inside = |txid: &Txid| {
+                let start = txid.as_byte_array().first_chunk::<8>().copied().unwrap_or_default();
+                (least..=greatest).contains(&u64::from_be_bytes(start))
             };
-            return;
-        }
-        cache.slots.retain(|_, slot| {
-            slot.dirty = false;
-            slot.fresh = false;
-            slot.coin.is_some()
-        });
+            let pair = |(outpoint, found): (OutPoint, Coin)| {
+                let mut value = Vec::new();
+                coin::encode(&found, &mut value);
+                (coin::key(&outpoint).to_vec(), value)
+            };
+            Ok(find(&inside)?.map(|found| found.into_iter().map(pair).collect()))
+        })
+    }
+
+    /// The coins of the newest tip on disk, whatever is written later.
+    pub(crate) fn snapshot(&self) -> CoinsSnapshot {
+        CoinsSnapshot(self.store.snapshot())
     }
 }
 
@@ -296,10 +289,8 @@ impl Coins {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use bitcoin::hashes::Hash;
-    use dunlin_store::MemTable;
-
-    const SPACE: Space = Space(0);
+    use bitcoin::{Amount, ScriptBuf, TxOut};
+    use dunlin_store::CrashDisk;
 
     fn at(vout: u32) -> OutPoint {
         OutPoint {
@@ -319,67 +310,69 @@ mod tests {
         }
     }
 
+    fn open(disk: &CrashDisk) -> Coins {
+        CoinSets::new(&ChainStore::on_crash_disk(disk))
+            .open(0, 1 << 20)
+            .unwrap()
+    }
+
     fn change(coins: &Coins, vout: u32, value: Option<u64>, existed: bool) {
         let change = Change {
             coin: value.map(coin_of),
             existed,
         };
-        coins.publish([(at(vout), change)].into_iter(), || ());
+        coins.publish([(at(vout), change)].into_iter(), || ()).unwrap();
     }
 
-    fn flush(coins: &Coins, keep: usize) -> usize {
-        let mut batch = Batch::default();
-        coins.collect(&mut batch);
-        let len = batch.len();
-        coins.table.write(batch, true).unwrap();
-        coins.settle(keep);
-        len
+    fn flush(coins: &Coins) -> usize {
+        coins.freeze(&BlockHash::all_zeros(), Box::new(|| Ok(()))).unwrap();
+        coins.wait().unwrap();
+        let mut count = 0;
+        let mut visit = |_, _| {
+            count += 1;
+            Step::Continue
+        };
+        coins.snapshot().scan(&[], &mut visit).unwrap();
+        count
     }
 
     #[test]
-    fn a_coin_born_and_spent_within_a_flush_is_never_written() {
-        let coins = Coins::new(Arc::new(MemTable::default()), SPACE);
+    fn coins_come_and_go_across_flushes() {
+        let disk = CrashDisk::new(1, None);
+        let coins = open(&disk);
         change(&coins, 0, Some(10), false);
         change(&coins, 1, Some(11), false);
         change(&coins, 0, None, true);
         assert_eq!(coins.get(&at(0)).unwrap(), None);
-        assert_eq!(flush(&coins, usize::MAX), 1);
+        assert_eq!(flush(&coins), 1);
         assert_eq!(coins.get(&at(1)).unwrap(), Some(coin_of(11)));
-        assert_eq!(flush(&coins, usize::MAX), 0);
         change(&coins, 1, None, true);
-        assert_eq!(flush(&coins, usize::MAX), 1);
+        assert_eq!(flush(&coins), 0);
         assert_eq!(coins.get(&at(1)).unwrap(), None);
-        assert_eq!(coins.bytes(), 0);
+        // Spent, restored as a reorganisation does, and spent again.
+        change(&coins, 2, Some(12), false);
+        assert_eq!(flush(&coins), 1);
+        change(&coins, 2, None, true);
+        change(&coins, 2, Some(12), false);
+        assert_eq!(coins.get(&at(2)).unwrap(), Some(coin_of(12)));
+        change(&coins, 2, None, true);
+        assert_eq!(flush(&coins), 0);
+        assert_eq!(open(&disk).get(&at(2)).unwrap(), None);
     }
 
     #[test]
-    fn a_coin_of_the_table_that_is_spent_and_restored_is_still_deleted_later() {
-        for keep in [0, usize::MAX] {
-            let coins = Coins::new(Arc::new(MemTable::default()), SPACE);
-            change(&coins, 0, Some(10), false);
-            flush(&coins, keep);
-            change(&coins, 0, None, true);
-            change(&coins, 0, Some(10), false);
-            assert_eq!(coins.get(&at(0)).unwrap(), Some(coin_of(10)));
-            change(&coins, 0, None, true);
-            flush(&coins, 0);
-            assert_eq!(coins.get(&at(0)).unwrap(), None, "keep {keep}");
-        }
-    }
-
-    #[test]
-    fn memory_is_accounted_for_exactly() {
-        let coins = Coins::new(Arc::new(MemTable::default()), SPACE);
-        for vout in 0..10 {
-            change(&coins, vout, Some(1), false);
-        }
-        assert_eq!(coins.bytes(), 10 * (ENTRY_BYTES + 30));
-        change(&coins, 3, Some(2), true);
-        assert_eq!(coins.bytes(), 10 * (ENTRY_BYTES + 30));
-        for vout in 0..10 {
-            change(&coins, vout, None, true);
-        }
-        assert_eq!(coins.bytes(), 0);
+    fn a_damaged_coin_is_named() {
+        let disk = CrashDisk::new(1, None);
+        let coins = open(&disk);
+        change(&coins, 3, Some(10), false);
+        flush(&coins);
+        drop(coins);
+        disk.flip_bit("coins0-000000.run", 50).unwrap();
+        let text = open(&disk).get(&at(3)).unwrap_err().to_string();
+        assert!(
+            text.contains(&at(3).to_string()) && text.contains("coins0-000000.run"),
+            "{text}"
+        );
     }
 
     #[test]

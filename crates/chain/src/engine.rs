@@ -4,8 +4,8 @@
 //! * Blocks and undo records are appended to files. The index (a record for each header) says where, with a checksum.
 //! * Index records follow at the end of each call, not synced: after a power loss some are missing or point at bytes
 //!   that never arrived. The checksum tells, and the block counts as not stored.
-//! * Coins, their tip and all changed index records are one atomic, durable batch, written only after every block and
-//!   undo record that they refer to was synced.
+//! * Coins are set aside together with the tip that they are those of, and written while the chain goes on. The tip is
+//!   on disk once they all are, and only after every block, undo and index record that they refer to was synced.
 //!
 //! So the coins on disk are always exactly those of some block whose whole history is on disk, and opening connects
 //! again whatever was stored beyond it.
@@ -18,10 +18,10 @@ use std::sync::atomic::Ordering;
 
 use bitcoin::block::Header;
 use bitcoin::{BlockHash, Work};
-use dunlin_store::{Batch, Files, Space, StoreError};
+use dunlin_store::{Barrier, Batch, Files, StoreError};
 
 use crate::checks::ScriptPool;
-use crate::coins::Coins;
+use crate::coins::CoinSets;
 use crate::files::{self, Kind, Location, Reader, Writer};
 use crate::prune::{self, Prune};
 use crate::recent::Recent;
@@ -48,7 +48,8 @@ pub enum AssumeValid {
 /// How a chain is run.
 #[derive(Clone, Debug)]
 pub struct ChainConfig {
-    /// Memory for coins that are not written to the table yet; when it is used up they are written.
+    /// Memory for coins and for finding them on disk, in bytes; what is not on disk yet takes up to half of it and is
+    /// then written.
     pub cache_bytes: usize,
     /// Threads that check scripts, the writing one included.
     pub script_threads: usize,
@@ -62,7 +63,8 @@ pub struct ChainConfig {
     pub reindex: Option<Reindex>,
     /// Opening connects what was stored beyond the last flush. Without it, [`Chain::advance`] does.
     pub catch_up: bool,
-    /// Coins are written at least this often, in seconds of the clock that calls bring along.
+    /// Coins are written at least this often while many blocks come, in seconds of the clock that calls bring along:
+    /// so much work is done again after a sudden death.
     pub flush_interval: u64,
     /// Snapshots to believe beside those that the network's parameters name.
     pub assume_utxo: Vec<AssumeUtxo>,
@@ -78,7 +80,7 @@ impl Default for ChainConfig {
             block_file_bytes: files::MAX_FILE_BYTES,
             reindex: None,
             catch_up: true,
-            flush_interval: 60 * 60,
+            flush_interval: 5 * 60,
             assume_utxo: Vec::new(),
         }
     }
@@ -86,6 +88,9 @@ impl Default for ChainConfig {
 
 /// One call connects at most about this many bytes of blocks, because its changes hold them all in memory.
 pub(crate) const MAX_CHANGE_BYTES: usize = 64 << 20;
+
+/// With fewer blocks than this since the last flush, the next may wait twelve times as long.
+const FEW_BLOCKS: u32 = 50;
 
 /// Parsed blocks that wait for a parent are kept in memory up to this many bytes of their encoding.
 const RECENT_BYTES: usize = 32 << 20;
@@ -121,6 +126,8 @@ pub struct Chain {
     /// The second set of coins, while a snapshot is being validated.
     pub(crate) background: Option<Background>,
     last_flush: Option<u64>,
+    /// Steps of the tip since coins were last set aside.
+    blocks_since_flush: u32,
     store: ChainStore,
 }
 
@@ -164,15 +171,15 @@ impl Chain {
             return Err(OpenError::Pruned);
         }
         prune::finish(&mut writer, &*store.table)?;
-        let tip = index::tip(&*store.table)?.ok_or_else(|| StoreError::corrupt("the record of the coins' tip"))?;
+        let sets = CoinSets::new(&store);
+        let coins = sets.open(index::coins(&*store.table)?, config.cache_bytes)?;
+        let tip = coins.tip()?.unwrap_or(params.genesis_hash);
         let tip = tree
             .find(&tip)
             .ok_or_else(|| StoreError::corrupt(format!("the header of the coins' tip {tip}")))?;
         tree.set_active(tip);
 
         params.assume_utxo.extend_from_slice(&config.assume_utxo);
-        let space = index::coins(&*store.table)?;
-        let coins = Coins::new(Arc::clone(&store.table), space);
         let assume_valid = match config.assume_valid {
             AssumeValid::Pinned => params.assume_valid,
             AssumeValid::Never => None,
@@ -182,6 +189,7 @@ impl Chain {
             params,
             tree,
             coins,
+            sets,
             reader,
             Arc::clone(&store.table),
             config.prune,
@@ -202,9 +210,10 @@ impl Chain {
             undelivered: Vec::new(),
             background: None,
             last_flush: None,
+            blocks_since_flush: 0,
             store,
         };
-        chain.open_background(index::other_coins(space))?;
+        chain.open_background()?;
         chain.shared.reindexing.store(finding, Ordering::Relaxed);
         chain.link_loaded();
         while chain.config.catch_up && !finding {
@@ -230,18 +239,16 @@ impl Chain {
         Arc::clone(&self.store.files)
     }
 
-    /// Takes up the validation of a snapshot again; clears the second space for coins when there is none.
-    fn open_background(&mut self, beside: Space) -> Result<(), StoreError> {
-        let table = Arc::clone(&self.shared.table);
-        let Some(record) = table.get(index::META, index::SNAPSHOT_KEY)? else {
-            let mut left = false;
-            table.scan(beside, b"", &mut |_, _| {
-                left = true;
-                dunlin_store::Step::Stop
-            })?;
-            return if left { table.clear(beside) } else { Ok(()) };
+    /// Takes up the validation of a snapshot again; removes the second set of coins when there is none.
+    fn open_background(&mut self) -> Result<(), StoreError> {
+        let sets = &self.shared.sets;
+        let beside = self.shared.coins().other();
+        let Some(record) = self.shared.table.get(index::META, index::SNAPSHOT_KEY)? else {
+            return sets.erase(beside);
         };
-        let found = Unproven::decode(&record).and_then(|(base, coins_hash, reached)| {
+        let coins = sets.open(beside, self.config.cache_bytes)?;
+        let reached = coins.tip()?.unwrap_or(self.params().genesis_hash);
+        let found = Unproven::decode(&record).and_then(|(base, coins_hash)| {
             let tree = self.shared.tree();
             Some(Unproven {
                 base: tree.find(&base)?,
@@ -252,8 +259,21 @@ impl Chain {
         });
         let unproven = found.ok_or_else(|| StoreError::corrupt("the record of the snapshot"))?;
         self.shared.set_unproven(Some(unproven));
-        self.background = Some(Background::new(Arc::new(Coins::new(table, beside))));
+        self.background = Some(Background::new(Arc::new(coins)));
+        self.share_memory();
         Ok(())
+    }
+
+    /// Shares the memory for coins among the sets that there are.
+    pub(crate) fn share_memory(&self) {
+        let coins = self.shared.coins();
+        match &self.background {
+            None => coins.set_memory(self.config.cache_bytes),
+            Some(background) => {
+                coins.set_memory(self.config.cache_bytes / 2);
+                background.coins.set_memory(self.config.cache_bytes / 2);
+            }
+        }
     }
 
     /// [`Chain::open`] in a directory; see [`ChainStore::open_dir`].
@@ -261,9 +281,7 @@ impl Chain {
     /// # Errors
     /// As [`Chain::open`].
     pub fn open_dir(params: Params, dir: &Path, config: ChainConfig) -> Result<Self, OpenError> {
-        // The engine of the table gets an eighth on top of what the coins get.
-        let table_cache = u64::try_from(config.cache_bytes / 8).unwrap_or(u64::MAX).max(8 << 20);
-        let store = ChainStore::open_dir(dir, table_cache)?;
+        let store = ChainStore::open_dir(dir)?;
         Self::open(params, store, config)
     }
 
@@ -578,27 +596,43 @@ impl Chain {
     /// # Errors
     /// [`StoreError`]; the state on disk is then the one of the last flush that succeeded.
     pub fn flush(&mut self) -> Result<(), StoreError> {
-        self.writer.sync()?;
-        let mut batch = Batch::default();
-        let coins = self.shared.coins();
-        coins.collect(&mut batch);
-        self.collect_background(&mut batch);
-        self.put_dirty(&mut batch);
+        self.set_coins_aside()?;
+        if let Some(background) = &self.background {
+            background.coins.wait()?;
+        }
+        self.shared.coins().wait()
+    }
+
+    /// Has all coins so far written while the chain goes on.
+    fn set_coins_aside(&mut self) -> Result<(), StoreError> {
+        // Their tip must be found in the index.
+        self.write_index()?;
+        let background = self.background.as_ref().zip(self.shared.unproven());
         let tip = {
             let tree = self.shared.tree();
             tree.node(tree.tip()).hash
         };
-        batch.put(index::META, index::TIP_KEY, <BlockHash as AsRef<[u8]>>::as_ref(&tip));
-        self.shared.table.write(batch, true)?;
-        self.dirty.clear();
-        match &self.background {
-            None => coins.settle(self.config.cache_bytes / 2),
-            Some(background) => {
-                coins.settle(self.config.cache_bytes / 4);
-                background.coins.settle(self.config.cache_bytes / 4);
-            }
+        if let Some((background, unproven)) = background {
+            let reached = self.shared.tree().node(unproven.reached).hash;
+            background.coins.freeze(&reached, self.barrier())?;
         }
+        self.shared.coins().freeze(&tip, self.barrier())?;
+        self.writer.handed_over();
+        self.blocks_since_flush = 0;
         Ok(())
+    }
+
+    /// Makes durable what coins that are set aside now refer to.
+    fn barrier(&self) -> Barrier {
+        let (files, table) = (Arc::clone(&self.store.files), Arc::clone(&self.store.table));
+        let mut unsynced = self.writer.unsynced();
+        Box::new(move || {
+            while let Some(name) = unsynced.first() {
+                files.sync(name)?;
+                unsynced.pop_first();
+            }
+            table.sync()
+        })
     }
 
     /// Writes everything and ends the chain. Dropping it without this loses nothing either: the next start connects
@@ -612,21 +646,27 @@ impl Chain {
 
     fn flush_when_due(&mut self, now_unix: u64) -> Result<(), StoreError> {
         let last = *self.last_flush.get_or_insert(now_unix);
-        if now_unix >= last.saturating_add(self.config.flush_interval) {
-            self.flush()?;
+        // Few blocks are soon connected again.
+        let factor = if self.blocks_since_flush < FEW_BLOCKS { 12 } else { 1 };
+        if now_unix >= last.saturating_add(self.config.flush_interval.saturating_mul(factor)) {
+            self.set_coins_aside()?;
             self.last_flush = Some(now_unix);
         }
         Ok(())
     }
 
-    /// Writes coins when they take too much memory.
+    /// Looks after the memory that coins take, and after what is being written; called for every step of the tip.
     pub(crate) fn flush_when_full(&mut self) -> Result<(), StoreError> {
-        let beside = self
-            .background
-            .as_ref()
-            .map_or(0, |background| background.coins.bytes());
-        if self.shared.coins().bytes().saturating_add(beside) > self.config.cache_bytes {
-            self.flush()?;
+        self.blocks_since_flush = self.blocks_since_flush.saturating_add(1);
+        let coins = self.shared.coins();
+        coins.step()?;
+        let mut full = coins.is_full();
+        if let Some(background) = &self.background {
+            background.coins.step()?;
+            full |= background.coins.is_full();
+        }
+        if full {
+            self.set_coins_aside()?;
         }
         Ok(())
     }
@@ -670,11 +710,6 @@ fn begin(params: &Params, store: &ChainStore, writer: &mut Writer, tree: &mut Tr
     let mut batch = Batch::default();
     batch.put(index::META, index::LAYOUT_KEY, index::LAYOUT.to_be_bytes());
     batch.put(index::META, index::NETWORK_KEY, params.network.name().as_bytes());
-    batch.put(
-        index::META,
-        index::TIP_KEY,
-        <BlockHash as AsRef<[u8]>>::as_ref(&genesis.hash),
-    );
     batch.put(index::INDEX, index::key(tree.node(0)), index::encode(tree.node(0)));
     store.table.write(batch, true)
 }

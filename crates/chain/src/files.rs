@@ -183,8 +183,6 @@ impl Writer {
     pub(crate) fn append_block(&mut self, data: &[u8]) -> Result<Location, StoreError> {
         let end = self.ends.get(&(self.block_file, false)).copied().unwrap_or(0);
         if end > 0 && end.saturating_add(FRAME + data.len() as u64) > self.max_file_bytes {
-            // Full files rest: sync them now, so that a flush has little left to do.
-            self.sync()?;
             self.block_file += 1;
         }
         self.growth = self.growth.saturating_add(FRAME + data.len() as u64);
@@ -223,6 +221,16 @@ impl Writer {
             self.unsynced.remove(&name);
         }
         Ok(())
+    }
+
+    /// The files with records that may not be durable yet.
+    pub(crate) fn unsynced(&self) -> BTreeSet<String> {
+        self.unsynced.clone()
+    }
+
+    /// Somebody else has taken over to sync all that was written so far.
+    pub(crate) fn handed_over(&mut self) {
+        self.unsynced.clear();
     }
 }
 

@@ -10,7 +10,6 @@
 //! | LEB128 | number of transactions, with flag 16 |
 //! | LEB128 x 3, 8 | file, offset, length, checksum of the block, with flag 4; then of the undo record, with flag 8 |
 
-use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use bitcoin::consensus::{deserialize, serialize};
 use bitcoin::hashes::Hash;
@@ -21,26 +20,19 @@ use crate::files::Location;
 use crate::tree::{Node, NodeId, Tree};
 
 /// The names of the table's key spaces, in the order of their numbers.
-pub(crate) const SPACES: [&str; 4] = ["coins", "index", "meta", "coins-beside"];
-/// Unspent outputs of the validated chain, unless [`COINS_KEY`] names the other space for them.
-pub(crate) const COINS: Space = Space(0);
+pub(crate) const SPACES: [&str; 2] = ["index", "meta"];
 /// Headers.
-pub(crate) const INDEX: Space = Space(1);
+pub(crate) const INDEX: Space = Space(0);
 /// Facts about the directory.
-pub(crate) const META: Space = Space(2);
-
-/// A second set of unspent outputs, while a snapshot is being loaded or validated.
-pub(crate) const COINS_BESIDE: Space = Space(3);
+pub(crate) const META: Space = Space(1);
 
 /// Key of the layout's number in [`META`].
 pub(crate) const LAYOUT_KEY: &[u8] = b"layout";
 /// The layout that this version writes.
-pub(crate) const LAYOUT: u32 = 1;
+pub(crate) const LAYOUT: u32 = 2;
 /// Key of the network's name in [`META`].
 pub(crate) const NETWORK_KEY: &[u8] = b"network";
-/// Key of the hash of the block up to which the coins in the table are.
-pub(crate) const TIP_KEY: &[u8] = b"tip";
-/// Key of the number of the space that holds the coins of the tip; [`COINS`] when it is not there.
+/// Key of the number of the set that holds the coins of the tip; the first when it is not there.
 pub(crate) const COINS_KEY: &[u8] = b"coins";
 /// Key of the record of a snapshot that is not validated yet; see [`crate::snapshot`].
 pub(crate) const SNAPSHOT_KEY: &[u8] = b"snapshot";
@@ -165,28 +157,12 @@ pub(crate) fn load(table: &dyn Table, tree: &mut Tree) -> Result<(), StoreError>
     Ok(())
 }
 
-/// The hash up to which the table's coins are; `None` in an empty table.
-pub(crate) fn tip(table: &dyn Table) -> Result<Option<BlockHash>, StoreError> {
-    match table.get(META, TIP_KEY)? {
-        None => Ok(None),
-        Some(bytes) => match BlockHash::from_slice(&bytes) {
-            Ok(hash) => Ok(Some(hash)),
-            Err(_) => Err(StoreError::corrupt("the record of the coins' tip")),
-        },
-    }
-}
-
-/// The space that holds the coins of the tip.
-pub(crate) fn coins(table: &dyn Table) -> Result<Space, StoreError> {
-    match table.get(META, COINS_KEY)? {
-        Some(number) if *number == [COINS_BESIDE.0] => Ok(COINS_BESIDE),
-        _ => Ok(COINS),
-    }
-}
-
-/// The other of the two spaces for coins.
-pub(crate) fn other_coins(space: Space) -> Space {
-    if space == COINS { COINS_BESIDE } else { COINS }
+/// The number of the set that holds the coins of the tip.
+pub(crate) fn coins(table: &dyn Table) -> Result<u8, StoreError> {
+    Ok(table
+        .get(META, COINS_KEY)?
+        .and_then(|number| number.first().copied())
+        .unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-use bitcoin::BlockHash;
 use dunlin_store::{Batch, Space, Step, StoreError, Table};
 
+use crate::coins::CoinSets;
 use crate::files::{Kind, Writer};
 use crate::import::{self, Import};
 use crate::tree::Tree;
@@ -66,13 +66,11 @@ pub(crate) fn prepare(params: &Params, store: &ChainStore, wanted: Option<Reinde
     };
     put_stage(table, now)?;
     tracing::info!("deleting what is made anew");
-    clear(table, index::COINS)?;
-    clear(table, index::COINS_BESIDE)?;
+    let sets = CoinSets::new(store);
+    (0..=1).try_for_each(|number| sets.erase(number))?;
     let mut batch = Batch::default();
     batch.delete(index::META, index::SNAPSHOT_KEY);
     batch.delete(index::META, index::COINS_KEY);
-    let genesis = <BlockHash as AsRef<[u8]>>::as_ref(&params.genesis_hash);
-    batch.put(index::META, index::TIP_KEY, genesis);
     if now == CLEARING_COINS {
         batch.delete(index::META, STAGE_KEY);
         table.write(batch, true)?;

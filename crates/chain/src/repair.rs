@@ -3,8 +3,8 @@
 //! * A damaged block is fetched from peers again ([`Chain::mark_lost`]).
 //! * An undo record holds the outputs that a block spent. They are found again by reading the blocks below it, from the
 //!   nearest back, until each of them has been met.
-//! * A coin that cannot be read is found again in the same way, below the tip. That its record was there says that it is
-//!   unspent; only what it says has to be found.
+//! * Coins lie in blocks of some dozens behind one checksum. When one cannot be read, all blocks of the chain are read
+//!   for what is unspent of the transactions whose ids lie in the range of the damaged ones, and that takes their place.
 //!
 //! The nearest block back is the right one also for the two transactions that the main chain holds twice.
 
@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use bitcoin::{Amount, OutPoint, TxOut, Txid};
 use dunlin_store::StoreError;
 
-use crate::coins::Change;
+use crate::coin::is_spendable;
 use crate::engine::Chain;
 use crate::tree::NodeId;
 use crate::undo::BlockUndo;
-use crate::{Coin, ParsedBlock, TxParts};
+use crate::{Coin, Output, ParsedBlock, TxParts};
 
 /// How often the log tells how far a search has come.
 const TELL: Duration = Duration::from_secs(5);
@@ -36,24 +36,63 @@ impl Chain {
         }
     }
 
-    /// Finds a damaged coin in the block that made it and puts it right; `false` when a block on the way is not there.
+    /// Makes the damaged records on the way to a coin anew; `false` when a block on the way is not there.
     pub(crate) fn repair_coin(&mut self, outpoint: OutPoint) -> Result<bool, StoreError> {
-        tracing::warn!(coin = %outpoint, "a coin is damaged on disk; looking for the block that made it");
-        let tip = self.shared.tree().tip();
-        let Some(mut found) = self.find_outputs(tip, HashSet::from([outpoint]))? else {
-            return Ok(false);
-        };
-        let Some(coin) = found.remove(&outpoint) else {
-            return Ok(false);
-        };
-        tracing::info!(coin = %outpoint, height = coin.height, "the coin is whole again");
-        let change = Change {
-            coin: Some(coin),
-            existed: true,
-        };
-        // The next flush writes it over the damaged record.
-        self.shared.coins().publish([(outpoint, change)].into_iter(), || ());
-        Ok(true)
+        tracing::warn!(coin = %outpoint, "a coin is damaged on disk; looking for what it was in the blocks");
+        // What is found out is the state of the tip, so that must be the state on disk.
+        self.flush()?;
+        let coins = self.shared.coins();
+        let mended = coins.mend(&outpoint, |inside| self.find_coins(inside))?;
+        if mended {
+            tracing::info!(coin = %outpoint, "the coin is whole again");
+        }
+        Ok(mended)
+    }
+
+    /// The unspent outputs of the transactions that `inside` names; `None` when a block is not there.
+    fn find_coins(&mut self, inside: &dyn Fn(&Txid) -> bool) -> Result<Option<Vec<(OutPoint, Coin)>>, StoreError> {
+        let (mut found, mut spent) = (Vec::new(), HashSet::new());
+        let mut told = Instant::now();
+        let mut next = Some(self.shared.tree().tip());
+        while let Some(id) = next {
+            let height = {
+                let tree = self.shared.tree();
+                next = tree.parent(id);
+                tree.node(id).height
+            };
+            // The outputs of the first block cannot be spent.
+            if height == 0 {
+                break;
+            }
+            let Some(block) = self.load(id)? else {
+                tracing::warn!(height, "the search ends at a block that is not there");
+                return Ok(None);
+            };
+            spent.extend(
+                block
+                    .transactions()
+                    .flat_map(|tx| tx.previous_outputs())
+                    .filter(|at| inside(&at.txid)),
+            );
+            for (index, tx) in block.transactions().enumerate() {
+                let txid = tx.txid();
+                if !inside(&txid) {
+                    continue;
+                }
+                for (vout, output) in (0u32..).zip(tx.outputs()) {
+                    let outpoint = OutPoint { txid, vout };
+                    // The newest of two with the same name counts: noting it as spent keeps the older one out.
+                    if is_spendable(output.script_pubkey) && spent.insert(outpoint) {
+                        found.push((outpoint, coin_of(&output, height, index)));
+                    }
+                }
+            }
+            if told.elapsed() >= TELL {
+                told = Instant::now();
+                tracing::info!(height, found = found.len(), "looking for coins in older blocks");
+            }
+        }
+        Ok(Some(found))
     }
 
     /// Makes the undo record of a block anew; `None` when a block that it takes is not there.
@@ -125,17 +164,21 @@ fn take_outputs(
         for (vout, output) in (0u32..).zip(tx.outputs()) {
             let outpoint = OutPoint { txid, vout };
             if wanted.remove(&outpoint) {
-                let coin = Coin {
-                    output: TxOut {
-                        value: Amount::from_sat(output.value),
-                        script_pubkey: output.script_pubkey.to_owned(),
-                    },
-                    height,
-                    coinbase: index == 0,
-                };
-                found.insert(outpoint, coin);
+                found.insert(outpoint, coin_of(&output, height, index));
             }
         }
+    }
+}
+
+/// The coin that an output of the block's transaction number `index` makes.
+fn coin_of(output: &Output<'_>, height: u32, index: usize) -> Coin {
+    Coin {
+        output: TxOut {
+            value: Amount::from_sat(output.value),
+            script_pubkey: output.script_pubkey.to_owned(),
+        },
+        height,
+        coinbase: index == 0,
     }
 }
 
@@ -144,5 +187,5 @@ pub(crate) fn damaged_coin(error: &StoreError) -> Option<OutPoint> {
     let StoreError::Corrupt { what } = error else {
         return None;
     };
-    what.strip_prefix("the coin ")?.parse().ok()
+    what.strip_prefix("the coin ")?.split(' ').next()?.parse().ok()
 }

@@ -1,19 +1,26 @@
-//! Where a chain keeps its data: block files and the table of coins and headers.
+//! Where a chain keeps its data: block files, coin files, and the table of headers.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use dunlin_store::{CrashDisk, DirFiles, DiskTable, Files, Lock, MemFiles, MemTable, StoreError, Table};
+use dunlin_store::{CrashDisk, DirFiles, DiskTable, Files, Lock, MemFiles, MemTable, StoreError, Table, Writing};
 
 use crate::index::SPACES;
+
+/// What the engine of the table may keep of what it read: headers are read once, when the chain is opened.
+const TABLE_CACHE: u64 = 1 << 20;
 
 /// The files and the table of one chain.
 #[derive(Clone)]
 pub struct ChainStore {
     /// Block files and undo files.
     pub files: Arc<dyn Files>,
-    /// Coins, headers, and facts about the directory.
+    /// Unspent outputs.
+    pub coins: Arc<dyn Files>,
+    /// Headers, and facts about the directory.
     pub table: Arc<dyn Table>,
+    /// Who writes coins that were set aside.
+    pub(crate) writing: Writing,
     /// Keeps other processes out for as long as the store is open.
     lock: Option<Arc<Lock>>,
 }
@@ -23,6 +30,8 @@ impl ChainStore {
     pub fn in_memory() -> Self {
         Self {
             files: Arc::new(MemFiles::default()),
+            coins: Arc::new(MemFiles::default()),
+            writing: Writing::Steps,
             table: Arc::new(MemTable::default()),
             lock: None,
         }
@@ -32,22 +41,25 @@ impl ChainStore {
     pub fn on_crash_disk(disk: &CrashDisk) -> Self {
         Self {
             files: Arc::new(disk.files()),
+            coins: Arc::new(disk.files()),
+            writing: Writing::Steps,
             table: Arc::new(disk.table()),
             lock: None,
         }
     }
 
-    /// A store in `dir`: `blocks/` for block and undo files, `chainstate/` for the table. `table_cache_bytes` bounds
-    /// what the table's engine keeps of what it read.
+    /// A store in `dir`: `blocks/` for block and undo files, `coins/` for the unspent outputs, `index/` for the table.
     ///
     /// # Errors
     /// [`StoreError::InUse`] when another process has it open, and other errors of the disk.
-    pub fn open_dir(dir: &Path, table_cache_bytes: u64) -> Result<Self, StoreError> {
+    pub fn open_dir(dir: &Path) -> Result<Self, StoreError> {
         let blocks = dir.join("blocks");
         let lock = Lock::acquire(&blocks)?;
         Ok(Self {
             files: Arc::new(DirFiles::open(&blocks)?),
-            table: Arc::new(DiskTable::open(&dir.join("chainstate"), &SPACES, table_cache_bytes)?),
+            coins: Arc::new(DirFiles::open(&dir.join("coins"))?),
+            writing: Writing::Background,
+            table: Arc::new(DiskTable::open(&dir.join("index"), &SPACES, TABLE_CACHE)?),
             lock: Some(Arc::new(lock)),
         })
     }

@@ -4,8 +4,8 @@ use bitcoin::hashes::sha256d;
 use bitcoin::{Amount, BlockHash};
 use dunlin_store::{Step, StoreError};
 
+use crate::Chain;
 use crate::snapshot::hash::CoinsHasher;
-use crate::{Chain, coin};
 
 /// What `gettxoutsetinfo` tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct CoinsSummary {
 }
 
 impl Chain {
-    /// Flushes, then reads every coin from the table.
+    /// Flushes, then reads every coin from disk.
     ///
     /// # Errors
     /// [`StoreError`] when the disk fails or a coin is damaged.
@@ -31,32 +31,16 @@ impl Chain {
         self.flush()?;
         let tip = self.view().tip();
         let mut hasher = CoinsHasher::new();
-        let mut damaged = None;
-        self.shared
-            .table
-            .scan(
-                self.shared.coins().space(),
-                b"",
-                &mut |key, value| match (coin::outpoint(key), coin::decode(value)) {
-                    (Some(outpoint), Some(found)) => {
-                        hasher.add(&outpoint, &found);
-                        Step::Continue
-                    }
-                    _ => {
-                        damaged = Some(StoreError::corrupt(format!("the coin with key {key:02x?}")));
-                        Step::Stop
-                    }
-                },
-            )?;
-        match damaged {
-            Some(error) => Err(error),
-            None => Ok(CoinsSummary {
-                tip: tip.hash,
-                height: tip.height,
-                count: hasher.count,
-                total: hasher.amount(),
-                hash: hasher.finish(),
-            }),
-        }
+        self.shared.coins().snapshot().scan(&[], &mut |outpoint, found| {
+            hasher.add(&outpoint, &found);
+            Step::Continue
+        })?;
+        Ok(CoinsSummary {
+            tip: tip.hash,
+            height: tip.height,
+            count: hasher.count,
+            total: hasher.amount(),
+            hash: hasher.finish(),
+        })
     }
 }

@@ -15,7 +15,7 @@ use bitcoin::{BlockHash, OutPoint, Wtxid};
 use bytes::Bytes;
 use dunlin_store::{StoreError, Table};
 
-use crate::coins::{Change, Coins};
+use crate::coins::{Change, CoinSets, Coins};
 use crate::files::{Kind, Reader};
 use crate::prune::Prune;
 use crate::script::Flags;
@@ -39,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) params: Params,
     tree: RwLock<Tree>,
     coins: RwLock<Arc<Coins>>,
+    pub(crate) sets: CoinSets,
     unproven: RwLock<Option<Unproven>>,
     /// Coins read and to read of a snapshot that is being loaded.
     loading: Mutex<Option<(u64, u64)>>,
@@ -66,6 +67,7 @@ impl Shared {
         params: Params,
         tree: Tree,
         coins: Coins,
+        sets: CoinSets,
         reader: Reader,
         table: Arc<dyn Table>,
         prune: Prune,
@@ -74,6 +76,7 @@ impl Shared {
             params,
             tree: RwLock::new(tree),
             coins: RwLock::new(Arc::new(coins)),
+            sets,
             unproven: RwLock::new(None),
             loading: Mutex::new(None),
             reader,
@@ -161,7 +164,12 @@ impl Shared {
     }
 
     /// Makes `tip`, the blocks newly found `valid` and the coins that go with them visible in one step.
-    pub(crate) fn publish(&self, changes: impl Iterator<Item = (OutPoint, Change)>, tip: NodeId, valid: &[NodeId]) {
+    pub(crate) fn publish(
+        &self,
+        changes: impl Iterator<Item = (OutPoint, Change)>,
+        tip: NodeId,
+        valid: &[NodeId],
+    ) -> Result<(), StoreError> {
         let gate = self.gate();
         self.coins().publish(changes, || {
             let mut tree = self.tree_mut();
@@ -170,9 +178,10 @@ impl Shared {
             }
             tree.set_active(tip);
             self.generation.fetch_add(1, Ordering::Release);
-        });
+        })?;
         drop(gate);
         self.ring();
+        Ok(())
     }
 
     /// Has everybody in [`Shared::wait_while`] look again.

@@ -282,8 +282,8 @@ fn every_operation(cache_bytes: usize, fail: impl Fn(&CrashDisk, Option<u64>) ->
 #[test]
 fn power_loss_at_every_operation() {
     for luck in 0..8 {
-        // With a cache so small that every block is flushed, and with one that never is.
-        for cache_bytes in [100, usize::MAX] {
+        // With a cache so small that every block is flushed, with one that is now and then, and with one that never is.
+        for cache_bytes in [100, 6000, usize::MAX] {
             every_operation(cache_bytes, |disk, stop| {
                 disk.reseed(luck);
                 disk.power_loss(stop)

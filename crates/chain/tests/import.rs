@@ -214,7 +214,11 @@ fn blocks_that_lost_their_ancestors_go_when_all_is_made_anew() {
     while import.step(&mut chain, NOW).unwrap().is_some() {}
     assert!(import.progress().waiting > 300);
     chain.finish_reindex().unwrap();
-    assert!(disk.files().list().unwrap().len() < 3);
+    let names = disk.files().list().unwrap();
+    assert!(
+        names.iter().filter(|name| !name.starts_with("coins")).count() < 3,
+        "{names:?}"
+    );
     for made in &made {
         chain.accept_block(NOW, Arc::clone(&made.block)).unwrap();
     }

@@ -7,11 +7,8 @@ use std::sync::Arc;
 
 use bitcoin::OutPoint;
 use dunlin_chain::{Chain, ChainConfig, ChainStore, CoinsSummary, Network, Params, Verification, VerifyReport};
-use dunlin_store::{Batch, CrashDisk, Files, Space, Step, Table};
+use dunlin_store::{CrashDisk, Files};
 use regtest::*;
-
-/// The table's spaces of the coins.
-const COINS: [Space; 2] = [Space(0), Space(3)];
 
 fn open(disk: &CrashDisk) -> Chain {
     let config = ChainConfig {
@@ -79,25 +76,20 @@ fn place(disk: &CrashDisk, made: &Made) -> u64 {
     all.windows(raw.len()).position(|bytes| bytes == raw).unwrap() as u64
 }
 
-/// Breaks the record of a coin in the table.
+/// Flips a bit of the record of a coin, and so damages all that lie in one block with it.
 fn break_coin(disk: &CrashDisk, coin: &OutPoint) {
-    let table = disk.table();
-    let txid: &[u8] = coin.txid.as_ref();
-    let mut hits = Vec::new();
-    for space in COINS {
-        table
-            .scan(space, txid, &mut |key, _| {
-                hits.push((space, key.to_vec()));
-                Step::Continue
-            })
-            .unwrap();
-    }
-    assert_eq!(hits.len(), 1);
-    let mut batch = Batch::default();
-    for (space, key) in hits {
-        batch.put(space, key, vec![0xff; 3]);
-    }
-    table.write(batch, true).unwrap();
+    let files = disk.files();
+    // What a key begins with may be left out, because the key before begins with it too.
+    let id: &[u8; 32] = coin.txid.as_ref();
+    // The oldest that has the key has the coin; a newer one may know that another output of the transaction is gone.
+    let mut runs = files.list().unwrap().into_iter().filter(|name| name.ends_with(".run"));
+    let broken = runs.find(|name| {
+        let len = files.len(name).unwrap().unwrap();
+        let all = files.read_at(name, 0, len as usize).unwrap();
+        let at = all.windows(28).position(|bytes| bytes == &id[4..]);
+        at.inspect(|at| flip(disk, name, *at as u64)).is_some()
+    });
+    assert!(broken.is_some());
 }
 
 #[test]
@@ -188,8 +180,14 @@ fn a_damaged_coin_is_named_and_made_anew() {
     let mut chain = open();
     assert!(chain.view().coin(&scene.coin).is_err());
     let report = verify(&mut chain, 10, 3, false);
-    assert_eq!(report.faults.len(), 1, "{report:?}");
-    assert!(report.faults[0].what.contains(&scene.coin.to_string()), "{report:?}");
+    // All coins that lie behind one checksum are damaged together.
+    assert!(!report.faults.is_empty());
+    for fault in &report.faults {
+        assert!(
+            fault.what.starts_with("the coin ") && fault.what.contains(".run"),
+            "{report:?}"
+        );
+    }
     assert!(verify(&mut chain, 10, 3, true).faults[0].repaired);
     assert!(verify(&mut chain, 10, 4, false).is_complete_and_well());
     chain.close().unwrap();

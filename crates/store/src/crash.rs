@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::mem::{self, Pairs};
-use crate::{Batch, Files, Frozen, Space, Step, StoreError, Table};
+use crate::{Batch, Files, Space, Step, StoreError, Table};
 
 /// The unit in which a torn write survives.
 const SECTOR: usize = 512;
@@ -306,13 +306,19 @@ impl Table for CrashTable {
         Ok(())
     }
 
-    fn scan(&self, space: Space, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Step) -> Result<(), StoreError> {
-        mem::scan(&self.0.reading()?.pairs, space, prefix, visit);
+    fn sync(&self) -> Result<(), StoreError> {
+        let mut inner = self.0.lock();
+        if CrashDisk::begin(&mut inner)? {
+            return Err(StoreError::PowerLoss);
+        }
+        inner.pending_batches.clear();
+        inner.durable_pairs = inner.pairs.clone();
         Ok(())
     }
 
-    fn freeze(&self) -> Result<Box<dyn Frozen>, StoreError> {
-        Ok(Box::new(mem::FrozenPairs(self.0.reading()?.pairs.clone())))
+    fn scan(&self, space: Space, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Step) -> Result<(), StoreError> {
+        mem::scan(&self.0.reading()?.pairs, space, prefix, visit);
+        Ok(())
     }
 }
 

@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::{Files, StoreError};
 
 /// How many files stay open.
-const MAX_OPEN: usize = 32;
+const MAX_OPEN: usize = 64;
+/// Memory for a read of up to this many bytes is taken without a look at the file's size.
+const UNASKED: usize = 64 << 10;
 
 /// A directory with nothing but our files in it.
 #[derive(Debug)]
@@ -92,9 +94,10 @@ impl Files for DirFiles {
         let io = |error| StoreError::from_io(&self.path(name), error);
         let short = || StoreError::corrupt(format!("{} at byte {offset}", self.path(name).display()));
         let file = self.file(name, false)?.ok_or_else(short)?;
-        let size = file.metadata().map_err(io)?.len();
         let end = u64::try_from(len).ok().and_then(|len| offset.checked_add(len));
-        if end.is_none_or(|end| end > size) {
+        let end = end.filter(|end| i64::try_from(*end).is_ok()).ok_or_else(short)?;
+        // What is short is read without asking for the file's size first: that would take as long as the read.
+        if len > UNASKED && end > file.metadata().map_err(io)?.len() {
             return Err(short());
         }
         let mut data = vec![0; len];

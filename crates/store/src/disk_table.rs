@@ -5,9 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
-use crate::{Batch, Frozen, Space, Step, StoreError, Table};
+use crate::{Batch, Space, Step, StoreError, Table};
 
 /// A table in a directory of its own.
 pub struct DiskTable {
@@ -35,7 +35,10 @@ impl DiskTable {
     }
 
     fn space(&self, space: Space) -> Result<&Keyspace, StoreError> {
-        find(&self.spaces, &self.path, space)
+        self.spaces.get(usize::from(space.0)).ok_or_else(|| StoreError::Engine {
+            path: self.path.clone(),
+            text: format!("was opened without key space {}", space.0),
+        })
     }
 }
 
@@ -82,13 +85,6 @@ fn engine(path: &Path, spaces: &[&str], cache_bytes: u64) -> Result<(Database, V
         .collect::<Result<_, _>>()
         .map_err(wrap)?;
     Ok((database, spaces))
-}
-
-fn find<'a>(spaces: &'a [Keyspace], path: &Path, space: Space) -> Result<&'a Keyspace, StoreError> {
-    spaces.get(usize::from(space.0)).ok_or_else(|| StoreError::Engine {
-        path: path.to_owned(),
-        text: format!("was opened without key space {}", space.0),
-    })
 }
 
 /// Finds the operating system error inside the engine's, so that a full disk is told from a broken table.
@@ -147,42 +143,14 @@ impl Table for DiskTable {
             .map_err(|error| engine_error(&self.path, error))
     }
 
-    fn scan(&self, space: Space, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Step) -> Result<(), StoreError> {
-        for guard in self.space(space)?.prefix(prefix) {
-            let (key, value) = guard.into_inner().map_err(|error| engine_error(&self.path, error))?;
-            if visit(&key, &value) == Step::Stop {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn freeze(&self) -> Result<Box<dyn Frozen>, StoreError> {
-        Ok(Box::new(FrozenDisk {
-            path: self.path.clone(),
-            snapshot: self.database.snapshot(),
-            spaces: self.spaces.clone(),
-        }))
-    }
-
-    fn clear(&self, space: Space) -> Result<(), StoreError> {
-        self.space(space)?
-            .clear()
+    fn sync(&self) -> Result<(), StoreError> {
+        self.database
+            .persist(PersistMode::SyncData)
             .map_err(|error| engine_error(&self.path, error))
     }
-}
 
-/// The engine's own snapshot: pairs written later are not in it, those removed later still are.
-struct FrozenDisk {
-    path: PathBuf,
-    snapshot: Snapshot,
-    spaces: Vec<Keyspace>,
-}
-
-impl Frozen for FrozenDisk {
     fn scan(&self, space: Space, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Step) -> Result<(), StoreError> {
-        let keyspace = find(&self.spaces, &self.path, space)?;
-        for guard in self.snapshot.prefix(keyspace, prefix) {
+        for guard in self.space(space)?.prefix(prefix) {
             let (key, value) = guard.into_inner().map_err(|error| engine_error(&self.path, error))?;
             if visit(&key, &value) == Step::Stop {
                 break;

@@ -2,7 +2,7 @@
 //!
 //! Two narrow traits are all that the rest of the program knows of a disk: [`Files`], named files written at an
 //! offset, and [`Table`], ordered key spaces written in atomic batches. [`Lock`] keeps a second process out of a data
-//! directory. [`DirFiles`] and [`DiskTable`] put them on a file system, [`MemFiles`] and [`MemTable`] in memory, and
+//! directory. [`Layered`], over [`Files`], is the store for what is written once, read once and removed. [`DirFiles`] and [`DiskTable`] put them on a file system, [`MemFiles`] and [`MemTable`] in memory, and
 //! [`CrashDisk`] loses power at a chosen operation and comes back with what a real disk might have kept.
 
 mod crash;
@@ -10,6 +10,7 @@ mod dir;
 mod disk_table;
 mod error;
 mod files;
+mod layered;
 mod lock;
 mod mem;
 mod table;
@@ -19,6 +20,7 @@ pub use dir::DirFiles;
 pub use disk_table::DiskTable;
 pub use error::StoreError;
 pub use files::Files;
+pub use layered::{Barrier, Changes, Layered, Pairs, Snapshot, Writing};
 pub use lock::Lock;
 pub use mem::{MemFiles, MemTable};
-pub use table::{Batch, Change, Frozen, Space, Step, Table};
+pub use table::{Batch, Change, Space, Step, Table};

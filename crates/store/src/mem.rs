@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::{Batch, Files, Frozen, Space, Step, StoreError, Table};
+use crate::{Batch, Files, Space, Step, StoreError, Table};
 
 /// Writes `data` at `offset` of a file held in memory.
 pub(crate) fn write_into(file: &mut Vec<u8>, name: &str, offset: u64, data: &[u8]) -> Result<(), StoreError> {
@@ -111,6 +111,10 @@ impl Table for MemTable {
         Ok(())
     }
 
+    fn sync(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn scan(&self, space: Space, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Step) -> Result<(), StoreError> {
         scan(
             &self.pairs.read().unwrap_or_else(PoisonError::into_inner),
@@ -118,21 +122,6 @@ impl Table for MemTable {
             prefix,
             visit,
         );
-        Ok(())
-    }
-
-    fn freeze(&self) -> Result<Box<dyn Frozen>, StoreError> {
-        let pairs = self.pairs.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(Box::new(FrozenPairs(pairs.clone())))
-    }
-}
-
-/// A copy of a table in memory.
-pub(crate) struct FrozenPairs(pub(crate) Pairs);
-
-impl Frozen for FrozenPairs {
-    fn scan(&self, space: Space, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Step) -> Result<(), StoreError> {
-        scan(&self.0, space, prefix, visit);
         Ok(())
     }
 }

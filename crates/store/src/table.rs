@@ -68,47 +68,13 @@ pub trait Table: Send + Sync {
     /// [`StoreError`]; the batch must then be taken as neither written nor lost until the table is opened again.
     fn write(&self, batch: Batch, durable: bool) -> Result<(), StoreError>;
 
+    /// Returns once everything written before would survive a power loss.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the disk fails.
+    fn sync(&self) -> Result<(), StoreError>;
+
     /// Shows the pairs whose key begins with `prefix`, in key order, until `visit` says [`Step::Stop`].
-    ///
-    /// # Errors
-    /// [`StoreError`] when the disk fails.
-    fn scan(&self, space: Space, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Step) -> Result<(), StoreError>;
-
-    /// Shows the pairs as they are now, whatever is written later, for as long as the value lives.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the disk fails.
-    fn freeze(&self) -> Result<Box<dyn Frozen>, StoreError>;
-
-    /// Removes every pair of `space`. It is no atomic step: after a power loss any part of the pairs may be left.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the disk fails.
-    fn clear(&self, space: Space) -> Result<(), StoreError> {
-        loop {
-            let mut batch = Batch::default();
-            self.scan(space, b"", &mut |key, _| {
-                batch.delete(space, key);
-                if batch.len() < CLEAR_AT_ONCE {
-                    Step::Continue
-                } else {
-                    Step::Stop
-                }
-            })?;
-            if batch.is_empty() {
-                return Ok(());
-            }
-            self.write(batch, false)?;
-        }
-    }
-}
-
-/// How many pairs [`Table::clear`] removes in one batch.
-const CLEAR_AT_ONCE: usize = 10_000;
-
-/// What a table held at one instant.
-pub trait Frozen: Send {
-    /// As [`Table::scan`].
     ///
     /// # Errors
     /// [`StoreError`] when the disk fails.

@@ -86,7 +86,7 @@ fn take_place(bytes: &[u8]) -> Option<(u32, u32)> {
 
 fn unspent_key(script: &Script, outpoint: &OutPoint) -> Vec<u8> {
     let mut key = ScriptHash::of(script).short().to_vec();
-    key.extend(coin::key(outpoint));
+    key.extend_from_slice(&coin::key(outpoint));
     key
 }
 

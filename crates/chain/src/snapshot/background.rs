@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use bitcoin::{BlockHash, hashes::sha256d};
+use bitcoin::hashes::{Hash, sha256d};
 use dunlin_store::{Batch, Step, StoreError};
 
 use super::Unproven;
@@ -15,7 +15,7 @@ use crate::coins::Coins;
 use crate::connect::ConnectError;
 use crate::overlay::Overlay;
 use crate::tree::NodeId;
-use crate::{BlockOutcome, Chain, Reject, coin, index};
+use crate::{BlockOutcome, Chain, Reject, index};
 
 /// Bytes of blocks that one slice connects.
 const SLICE_BYTES: usize = 2 << 20;
@@ -129,7 +129,7 @@ impl Chain {
                 None => return Ok(Advance::Waits),
             }
         };
-        coins.publish(overlay.into_changes(), || ());
+        coins.publish(overlay.into_changes(), || ())?;
         self.shared.set_unproven(Some(Unproven { reached, ..unproven }));
         if on_the_way {
             self.shared.tree_mut().node_mut(reached).valid = true;
@@ -191,33 +191,23 @@ impl Chain {
         let Some(background) = &mut self.background else {
             return Ok(Advance::Ended);
         };
-        let mut part = unproven.audited;
+        // A slice ends with a part, so that the next one can begin where it ended.
+        let mut part = AUDIT_PARTS;
         let end = background.audit.count + SLICE_COINS;
-        while part < AUDIT_PARTS && background.audit.count < end {
-            let prefix = (part as u16).to_be_bytes();
-            let audit = &mut background.audit;
-            let mut damaged = None;
-            self.shared
-                .table
-                .scan(
-                    coins.space(),
-                    &prefix,
-                    &mut |key, value| match (coin::outpoint(key), coin::decode(value)) {
-                        (Some(outpoint), Some(found)) => {
-                            audit.add(&outpoint, &found);
-                            Step::Continue
-                        }
-                        _ => {
-                            damaged = Some(StoreError::corrupt(format!("the coin with key {key:02x?}")));
-                            Step::Stop
-                        }
-                    },
-                )?;
-            if let Some(error) = damaged {
-                return Err(error);
+        let audit = &mut background.audit;
+        let from = (unproven.audited as u16).to_be_bytes();
+        let mut last = unproven.audited;
+        coins.snapshot().scan(&from, &mut |outpoint, found| {
+            let id = outpoint.txid.to_byte_array();
+            let here = u32::from(u16::from_be_bytes([id[0], id[1]]));
+            if audit.count >= end && here != last {
+                part = here;
+                return Step::Stop;
             }
-            part += 1;
-        }
+            last = here;
+            audit.add(&outpoint, &found);
+            Step::Continue
+        })?;
         self.shared.set_unproven(Some(Unproven {
             audited: part,
             ..unproven
@@ -242,7 +232,8 @@ impl Chain {
         self.shared.table.write(batch, true)?;
         self.background = None;
         self.shared.set_unproven(None);
-        self.shared.table.clear(coins.space())?;
+        self.share_memory();
+        self.shared.sets.remove(coins)?;
         tracing::info!("the snapshot is validated: every block up to it is, and its coins are those of its block");
         Ok(())
     }
@@ -250,14 +241,13 @@ impl Chain {
     /// The snapshot was wrong: back to the coins that the background validated, up to `reached`.
     fn refute(&mut self, reached: NodeId, coins: &Arc<Coins>) -> Result<(), StoreError> {
         self.flush()?;
-        let hash = self.shared.tree().node(reached).hash;
         let mut batch = Batch::default();
         batch.delete(index::META, index::SNAPSHOT_KEY);
-        batch.put(index::META, index::COINS_KEY, [coins.space().0]);
-        batch.put(index::META, index::TIP_KEY, <BlockHash as AsRef<[u8]>>::as_ref(&hash));
+        batch.put(index::META, index::COINS_KEY, [coins.number()]);
         self.shared.table.write(batch, true)?;
         self.background = None;
         let wrong = self.shared.replace_coins(Arc::clone(coins), reached, None);
+        self.share_memory();
         {
             // What was found out with wrong coins counts for nothing.
             let mut tree = self.shared.tree_mut();
@@ -266,18 +256,7 @@ impl Chain {
         }
         self.link_again();
         self.write_index()?;
-        self.shared.table.clear(wrong.space())
-    }
-
-    /// Adds the background's coins and how far they are to a flush.
-    pub(crate) fn collect_background(&self, batch: &mut Batch) {
-        let (Some(background), Some(unproven)) = (&self.background, self.shared.unproven()) else {
-            return;
-        };
-        background.coins.collect(batch);
-        let tree = self.shared.tree();
-        let (base, reached) = (tree.node(unproven.base).hash, tree.node(unproven.reached).hash);
-        batch.put(index::META, index::SNAPSHOT_KEY, unproven.encode(&base, &reached));
+        self.shared.sets.remove(&wrong)
     }
 }
 

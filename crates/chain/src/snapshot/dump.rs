@@ -12,11 +12,13 @@ use std::sync::Arc;
 
 use bitcoin::hashes::sha256d;
 use bitcoin::{BlockHash, OutPoint};
-use dunlin_store::{Frozen, Space, Step, StoreError};
+use dunlin_store::{Step, StoreError};
 
 use super::SnapshotError;
 use super::file::{CoinWriter, HEADER_BYTES, SnapshotHeader};
 use super::hash::CoinsHasher;
+use crate::coin::Key;
+use crate::coins::CoinsSnapshot;
 use crate::{BlockUndo, Chain, Coin, Entry, ParsedBlock, View, coin};
 
 /// Memory for changes while an earlier state is written.
@@ -43,14 +45,13 @@ pub struct Dumped {
 
 /// The coins at one instant, whatever the chain does later.
 pub struct FrozenCoins {
-    frozen: Box<dyn Frozen>,
-    space: Space,
+    frozen: CoinsSnapshot,
     tip: Entry,
     view: View,
 }
 
 /// What taking blocks off does to coins; `None` takes one away.
-type Changes = BTreeMap<[u8; 36], Option<Coin>>;
+type Changes = BTreeMap<Key, Option<Coin>>;
 
 impl Chain {
     /// Flushes, and freezes the coins of the tip.
@@ -60,8 +61,7 @@ impl Chain {
     pub fn freeze_coins(&mut self) -> Result<FrozenCoins, StoreError> {
         self.flush()?;
         Ok(FrozenCoins {
-            frozen: self.shared.table.freeze()?,
-            space: self.shared.coins().space(),
+            frozen: self.shared.coins().snapshot(),
             tip: self.view().tip(),
             view: self.view(),
         })
@@ -92,12 +92,11 @@ impl FrozenCoins {
         visit: &mut dyn FnMut(OutPoint, Coin) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut failed = None;
-        self.frozen.scan(self.space, prefix, &mut |key, value| {
-            let result = match (coin::outpoint(key), coin::decode(value)) {
-                (Some(outpoint), Some(found)) => visit(outpoint, found),
-                _ => Err(StoreError::corrupt(format!("the coin with key {key:02x?}")).into()),
-            };
-            match result {
+        self.frozen.scan(prefix, &mut |outpoint, found| {
+            if !coin::key(&outpoint).starts_with(prefix) {
+                return Step::Stop;
+            }
+            match visit(outpoint, found) {
                 Ok(()) => Step::Continue,
                 Err(error) => {
                     failed = Some(error);
@@ -224,11 +223,11 @@ fn missing(hash: &BlockHash) -> SnapshotError {
 fn put(
     writer: &mut CoinWriter<impl Write>,
     hasher: &mut CoinsHasher,
-    key: &[u8; 36],
+    key: &Key,
     coin: Option<Coin>,
 ) -> Result<(), SnapshotError> {
     if let Some(coin) = coin {
-        let outpoint = coin::outpoint(key).ok_or_else(|| io::Error::other("a key of a coin has 36 bytes"))?;
+        let outpoint = coin::outpoint(key).ok_or_else(|| io::Error::other("a key of a coin"))?;
         hasher.add(&outpoint, &coin);
         writer.put(outpoint, coin)?;
     }

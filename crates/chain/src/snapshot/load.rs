@@ -4,26 +4,29 @@ use std::io::Read;
 use std::sync::Arc;
 
 use bitcoin::BlockHash;
-use dunlin_store::{Batch, Space};
+use dunlin_store::{Batch, StoreError};
 
 use super::file::{CoinReader, SnapshotHeader};
 use super::hash::CoinsHasher;
 use super::{AssumeUtxo, SnapshotError, Unproven};
+use crate::coins::{Change, Coins};
 use crate::view::Shared;
-use crate::{Chain, coin, index};
-use crate::{View, coins::Coins};
+use crate::{Chain, View, coin, index};
 
-/// Coins are written in batches of about this many bytes.
-const BATCH_BYTES: usize = 4 << 20;
+/// Coins are handed over in pieces of this many.
+const PIECE_COINS: usize = 20_000;
+
+/// Memory for coins while they are loaded.
+const MEMORY: usize = 64 << 20;
 
 /// How often progress is told, in coins.
 const TELL_COINS: u64 = 1 << 20;
 
-/// A snapshot whose coins are all in the table and have the pinned hash; [`Chain::activate_snapshot`] makes them
+/// A snapshot whose coins are all on disk and have the pinned hash; [`Chain::activate_snapshot`] makes them
 /// those of the chain. Dropped before that, they are deleted.
 pub struct LoadedSnapshot {
     shared: Arc<Shared>,
-    space: Space,
+    loaded: Arc<Coins>,
     pinned: AssumeUtxo,
     coins: u64,
     active: bool,
@@ -58,7 +61,7 @@ impl std::fmt::Debug for LoadedSnapshot {
 impl Drop for LoadedSnapshot {
     fn drop(&mut self) {
         if !self.active
-            && let Err(error) = self.shared.table.clear(self.space)
+            && let Err(error) = self.shared.sets.remove(&self.loaded)
         {
             tracing::warn!(%error, "the coins of a snapshot that is not used could not be deleted; the next start does it");
         }
@@ -67,7 +70,7 @@ impl Drop for LoadedSnapshot {
 }
 
 impl View {
-    /// Reads a snapshot into the table, beside the coins of the chain; `tell` hears now and then how many coins of how
+    /// Reads a snapshot and writes its coins beside the coins of the chain; `tell` hears now and then how many coins of how
     /// many are read. Memory is bounded whatever the file says; any thread may do it while the chain goes on.
     ///
     /// # Errors
@@ -82,14 +85,20 @@ impl View {
         if !self.shared.begin_loading(header.coins) {
             return Err(SnapshotError::Refused("another snapshot is being loaded".to_owned()));
         }
+        let beside = self.shared.coins().other();
+        let opened = self
+            .shared
+            .sets
+            .erase(beside)
+            .and_then(|()| self.shared.sets.open(beside, MEMORY));
+        let coins = opened.inspect_err(|_| self.shared.set_loading(None))?;
         let mut loaded = LoadedSnapshot {
             shared: Arc::clone(&self.shared),
-            space: index::other_coins(self.shared.coins().space()),
+            loaded: Arc::new(coins),
             pinned,
             coins: 0,
             active: false,
         };
-        self.shared.table.clear(loaded.space)?;
         tracing::info!(base = %pinned.block, height = pinned.height, coins = header.coins, "loading a snapshot");
         let hash = loaded.fill(&header, input, tell)?;
         if hash != pinned.coins_hash {
@@ -158,7 +167,7 @@ impl LoadedSnapshot {
         };
         let mut reader = CoinReader::new(input, header.coins);
         let mut hasher = CoinsHasher::new();
-        let (mut group, mut batch, mut bytes) = (Vec::new(), Batch::default(), 0);
+        let (mut group, mut piece) = (Vec::new(), Vec::new());
         while reader.next(&mut group).map_err(|error| refuse(hasher.count, &error))? {
             for (outpoint, found) in &group {
                 if found.height > self.pinned.height || !coin::is_spendable(&found.output.script_pubkey) {
@@ -168,23 +177,33 @@ impl LoadedSnapshot {
                     ));
                 }
                 hasher.add(outpoint, found);
-                let mut value = Vec::with_capacity(10 + found.output.script_pubkey.len());
-                coin::encode(found, &mut value);
-                bytes += 36 + value.len();
-                batch.put(self.space, coin::key(outpoint), value);
+                let change = Change {
+                    coin: Some(found.clone()),
+                    existed: false,
+                };
+                piece.push((*outpoint, change));
                 if hasher.count.is_multiple_of(TELL_COINS) {
                     self.shared.set_loading(Some((hasher.count, header.coins)));
                     tell(hasher.count, header.coins);
                 }
             }
-            if bytes > BATCH_BYTES {
-                self.shared.table.write(std::mem::take(&mut batch), false)?;
-                bytes = 0;
+            if piece.len() >= PIECE_COINS {
+                self.loaded.publish(piece.drain(..), || ())?;
+                if self.loaded.is_full() {
+                    self.set_aside()?;
+                }
             }
         }
-        self.shared.table.write(batch, true)?;
+        self.loaded.publish(piece.into_iter(), || ())?;
+        self.set_aside()?;
+        self.loaded.wait()?;
         self.coins = hasher.count;
         Ok(hasher.finish())
+    }
+
+    /// Has the coins so far written. They refer to nothing, and count only once a record in the table says so.
+    fn set_aside(&self) -> Result<(), StoreError> {
+        self.loaded.freeze(&self.pinned.block, Box::new(|| Ok(())))
     }
 }
 
@@ -207,22 +226,18 @@ impl Chain {
                 reached: tree.tip(),
                 audited: 0,
             };
-            let record = unproven.encode(&pinned.block, &tree.node(tree.tip()).hash);
+            let record = unproven.encode(&pinned.block);
             (base, unproven, record)
         };
         let mut batch = Batch::default();
         batch.put(index::META, index::SNAPSHOT_KEY, record);
-        batch.put(index::META, index::COINS_KEY, [loaded.space.0]);
-        batch.put(
-            index::META,
-            index::TIP_KEY,
-            <BlockHash as AsRef<[u8]>>::as_ref(&pinned.block),
-        );
+        batch.put(index::META, index::COINS_KEY, [loaded.loaded.number()]);
         self.shared.table.write(batch, true)?;
         loaded.active = true;
-        let coins = Arc::new(Coins::new(Arc::clone(&self.shared.table), loaded.space));
+        let coins = Arc::clone(&loaded.loaded);
         let old = self.shared.replace_coins(coins, base, Some(old_tip));
         self.background = Some(super::Background::new(old));
+        self.share_memory();
         self.link_again();
         tracing::info!(
             base = %pinned.block,

@@ -9,10 +9,10 @@
 //! deleted and nothing of the snapshot is taken on trust any more; if not, the node says so, goes back to the coins
 //! that it has validated itself and stops.
 //!
-//! On disk: the table has two key spaces for coins; a record says which of them holds the coins of the tip, another,
-//! as long as the background validation lasts, says what is being validated and how far it has come. Each change of
-//! either is part of one durable batch with the coins that it speaks of. A coin space that no record names is left
-//! from a load or an end that was interrupted, and is cleared when the chain is opened.
+//! On disk: there is room for two sets of coins, each of which says of which block its coins are. A record in the table
+//! says which of them is the chain's, another, as long as the background validation lasts, what is being validated.
+//! They change together, in one durable batch, once the coins that they speak of are durable. A set that no record
+//! names is left from a load or an end that was interrupted, and is removed when the chain is opened.
 //!
 //! What holds until the validation is done: blocks below the base are missing or not validated, so the chain cannot
 //! reorganise below the base, and such blocks are not served until they have come.
@@ -81,26 +81,16 @@ pub(crate) struct Unproven {
 }
 
 impl Unproven {
-    /// The record in the table, with the hashes in place of the numbers.
-    pub(crate) fn encode(&self, base: &BlockHash, reached: &BlockHash) -> Vec<u8> {
-        [
-            base.to_byte_array(),
-            self.coins_hash.to_byte_array(),
-            reached.to_byte_array(),
-        ]
-        .concat()
+    /// The record in the table: the hash of the base, the hash of the coins.
+    pub(crate) fn encode(&self, base: &BlockHash) -> Vec<u8> {
+        [base.to_byte_array(), self.coins_hash.to_byte_array()].concat()
     }
 
-    /// Base, hash of the coins, reached.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<(BlockHash, sha256d::Hash, BlockHash)> {
-        let (base, rest) = bytes.split_first_chunk::<32>()?;
-        let (coins, rest) = rest.split_first_chunk::<32>()?;
-        let reached = rest.try_into().ok()?;
-        Some((
-            BlockHash::from_byte_array(*base),
-            sha256d::Hash::from_byte_array(*coins),
-            BlockHash::from_byte_array(reached),
-        ))
+    /// Reads the record.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<(BlockHash, sha256d::Hash)> {
+        let (base, coins) = bytes.split_first_chunk::<32>()?;
+        let coins = coins.try_into().ok()?;
+        Some((BlockHash::from_byte_array(*base), sha256d::Hash::from_byte_array(coins)))
     }
 }
 
