@@ -270,7 +270,7 @@ impl Import {
         let Ok(block) = ParsedBlock::parse(raw) else {
             return Ok(false);
         };
-        if view.entry(&header.prev_blockhash).is_none() {
+        if view.entry(&header.prev_blockhash).is_none() && hash != chain.params().genesis_hash {
             self.waiting.entry(header.prev_blockhash).or_default().push(place);
             self.progress.waiting += 1;
             return Ok(true);
