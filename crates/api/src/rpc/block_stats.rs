@@ -78,7 +78,7 @@ fn statistics(view: &View, entry: &Entry, block: &ParsedBlock, undo: &BlockUndo)
         for output in &tx.output {
             let size = coin_size(&output.script_pubkey);
             size_change += size;
-            let counts = !(position == 0 && no_coinbase_coins) && !script::is_unspendable(&output.script_pubkey);
+            let counts = !(position == 0 && no_coinbase_coins || script::is_unspendable(&output.script_pubkey));
             if counts {
                 coins += 1;
                 size_change_actual += size;
@@ -161,7 +161,7 @@ fn median(values: &[i64]) -> i64 {
     sorted.sort_unstable();
     let middle = sorted.len() / 2;
     match (sorted.get(middle.wrapping_sub(1)), sorted.get(middle)) {
-        (Some(below), Some(above)) if sorted.len() % 2 == 0 => (below + above) / 2,
+        (Some(below), Some(above)) if sorted.len().is_multiple_of(2) => (below + above) / 2,
         (_, Some(middle)) => *middle,
         _ => 0,
     }
