@@ -125,7 +125,7 @@ impl Pair {
         std::array::from_fn(|index| now[index] > before[index])
     }
 
-    fn from_core(&mut self) {
+    fn relay_from_core(&mut self) {
         self.fill_mempools();
         let before = self.counts();
         self.core.generate(1, &self.miner.address()).unwrap();
@@ -163,7 +163,7 @@ impl Pair {
         .unwrap();
     }
 
-    fn from_us(&mut self) {
+    fn relay_from_us(&mut self) {
         self.fill_mempools();
         let before = self.counts();
         self.mine();
@@ -188,10 +188,10 @@ impl Pair {
 
 #[test]
 fn blocks_of_core_are_rebuilt_by_us() {
-    Pair::new(true).from_core();
+    Pair::new(true).relay_from_core();
 }
 
 #[test]
 fn blocks_of_ours_are_rebuilt_by_core() {
-    Pair::new(false).from_us();
+    Pair::new(false).relay_from_us();
 }
