@@ -74,7 +74,7 @@ pub(crate) fn run(args: &ClientArgs, asked: Verification) -> anyhow::Result<()> 
 /// The folder of a peer that does not run, held so that none starts in it; `None` when one runs.
 fn idle_dir(args: &ConnectArgs) -> anyhow::Result<Option<(Network, PathBuf, Lock)>> {
     let data_dir = args.data_dir.clone().unwrap_or_else(config::default_data_dir);
-    let has_chain = |network: &Network| network_dir(&data_dir, *network).join("chainstate").is_dir();
+    let has_chain = |network: &Network| network_dir(&data_dir, *network).join("blocks").is_dir();
     let networks: Vec<Network> = match args.network {
         Some(network) => vec![network],
         None => Network::ALL.into_iter().filter(has_chain).collect(),
