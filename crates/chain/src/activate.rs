@@ -197,7 +197,7 @@ impl Chain {
     }
 
     /// Connects stored blocks until the tip has the most work or the outcome is large enough, and then goes on with the
-    /// validation of a snapshot; see [`BlockOutcome::more`].
+    /// validation of a snapshot; see [`BlockOutcome::more`] and [`BlockOutcome::background`].
     ///
     /// # Errors
     /// [`StoreError`] when the disk fails. What was connected before is delivered by the next call that succeeds.

@@ -185,7 +185,7 @@ impl Chain {
             AssumeValid::Never => None,
             AssumeValid::Block(hash) => Some(hash),
         };
-        let shared = Arc::new(Shared::new(
+        let mut shared = Shared::new(
             params,
             tree,
             coins,
@@ -193,7 +193,9 @@ impl Chain {
             reader,
             Arc::clone(&store.table),
             config.prune,
-        ));
+        );
+        shared.cache_bytes = config.cache_bytes;
+        let shared = Arc::new(shared);
         let mut chain = Self {
             scripts: ScriptPool::new(config.script_threads, Arc::clone(&shared.scripts)),
             checked: BTreeSet::new(),
@@ -457,7 +459,7 @@ impl Chain {
             return results;
         }
         let connected = self.connect_stored().and_then(|mut outcome| {
-            outcome.more |= self.background_ready();
+            outcome.background = self.background_ready();
             match self.flush_when_due(now_unix) {
                 Ok(()) => Ok(outcome),
                 Err(error) => {

@@ -11,8 +11,9 @@ use dunlin_store::StoreError;
 use crate::activate::candidate;
 use crate::engine::Chain;
 use crate::overlay::Overlay;
+use crate::snapshot::SnapshotError;
 use crate::tree::NodeId;
-use crate::{BlockOutcome, ChainChange};
+use crate::{BlockOutcome, ChainChange, HeaderReject};
 
 /// Why an operation asked for by the operator was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,12 @@ pub enum OperateError {
     /// The chain is run without pruning.
     #[error("Cannot prune blocks because node is not in prune mode.")]
     NotPruning,
+    /// A header was not taken.
+    #[error(transparent)]
+    Header(#[from] HeaderReject),
+    /// A snapshot cannot be made the chain's.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// The disk's fault.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -68,6 +68,9 @@ pub struct BlockOutcome {
     /// The snapshot on which the chain rested was found wrong, in words for the operator: the chain on disk is again
     /// what the node has validated itself, and the node must be stopped and started again.
     pub refuted: Option<String>,
+    /// The validation of a snapshot can go on: call [`Chain::advance`](crate::Chain::advance) when nothing else is to
+    /// be done.
+    pub background: bool,
     /// Stored blocks are left to connect: call [`Chain::advance`](crate::Chain::advance). A call stops after so many
     /// bytes of blocks that its changes always fit in memory.
     pub more: bool,

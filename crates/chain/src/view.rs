@@ -47,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) table: Arc<dyn Table>,
     /// What the mempool verified.
     pub(crate) scripts: Arc<ScriptCache>,
+    pub(crate) cache_bytes: usize,
     generation: AtomicU64,
     caught_up: AtomicBool,
     /// Held while a state is published.
@@ -82,6 +83,7 @@ impl Shared {
             reader,
             table,
             scripts: Arc::default(),
+            cache_bytes: 0,
             generation: AtomicU64::new(0),
             caught_up: AtomicBool::new(false),
             gate: Mutex::new(()),
@@ -214,6 +216,11 @@ impl View {
     /// identifier commits to what they say and to the outputs that they spend.
     pub fn note_verified(&self, wtxid: Wtxid, flags: Flags) {
         self.shared.scripts.insert(wtxid, flags);
+    }
+
+    /// Memory that coins may take before they are written.
+    pub fn cache_bytes(&self) -> usize {
+        self.shared.cache_bytes
     }
 
     /// Rises with every change of the tip.

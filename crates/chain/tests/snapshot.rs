@@ -89,7 +89,7 @@ fn open(store: ChainStore, pinned: AssumeUtxo) -> Result<Chain, OpenError> {
 
 fn load(chain: &mut Chain, file: &[u8]) -> Result<(), SnapshotError> {
     let loaded = chain.view().load_snapshot(file, &mut |_, _| ())?;
-    chain.activate_snapshot(loaded)
+    chain.activate_snapshot(&loaded)
 }
 
 /// Advances until nothing is left to do; what refuted the snapshot, if anything did.
@@ -99,7 +99,7 @@ fn advance(chain: &mut Chain) -> Option<String> {
         if outcome.refuted.is_some() {
             return outcome.refuted;
         }
-        if !outcome.more {
+        if !outcome.more && !outcome.background {
             return None;
         }
     }
@@ -323,7 +323,7 @@ fn run(disk: &CrashDisk, made: &[Made], file: &[u8], pinned: AssumeUtxo) -> Resu
     if tip < BASE as u32 {
         assert_eq!(view.snapshot(), None);
         let loaded = view.load_snapshot(file, &mut |_, _| ()).map_err(of_store)?;
-        chain.activate_snapshot(loaded).map_err(of_store)?;
+        chain.activate_snapshot(&loaded).map_err(of_store)?;
     }
     // A block that a power loss damaged is found out when its turn comes, and fetched again.
     loop {
@@ -338,7 +338,7 @@ fn run(disk: &CrashDisk, made: &[Made], file: &[u8], pinned: AssumeUtxo) -> Resu
         }
         let outcome = chain.advance()?;
         assert_eq!(outcome.refuted, None);
-        if !outcome.more && view.snapshot().is_none() {
+        if !outcome.more && !outcome.background && view.snapshot().is_none() {
             break;
         }
     }

@@ -235,7 +235,7 @@ impl Addresses {
         }
         let next = now + node.exponential(SELF_MEAN);
         let own = node.config.external.filter(|_| node.config.listen_port.is_some());
-        let ours = node.config.services;
+        let ours = node.services();
         let salt = node.salt;
         let Some(peer) = node.ready(link) else { return };
         peer.addrs.next_self = Some(next);

@@ -72,8 +72,11 @@ pub(crate) struct BlockSync {
     plan: BTreeMap<u32, BlockHash>,
     /// The best header and the tip for which the plan was made; `None` when it has to be made anew.
     plan_for: Option<BlockHash>,
-    /// Whether the plan ends before the best header.
+    /// Whether more is to be fetched than the plan holds.
     plan_cut: bool,
+    /// Blocks up to this height are fetched only to validate a snapshot, when nothing else is missing; they have a
+    /// window of their own.
+    history: u32,
     /// Who was asked for what.
     asked: BTreeMap<BlockHash, (u32, BTreeSet<LinkId>)>,
     /// Blocks given to the chain, and by whom.
@@ -105,6 +108,7 @@ impl BlockSync {
             plan: BTreeMap::new(),
             plan_for: None,
             plan_cut: false,
+            history: 0,
             asked: BTreeMap::new(),
             judging: BTreeMap::new(),
             judging_bytes: 0,
@@ -134,8 +138,13 @@ impl BlockSync {
         }
         let known = |hash: &BlockHash| self.asked.contains_key(hash) || self.judging.contains_key(hash);
         let max = 2 * WINDOW as usize;
-        let missing = node.view.missing_blocks(max, known);
+        let mut missing = node.view.missing_blocks(max, known);
         self.plan_cut = missing.len() >= max;
+        self.history = node.view.snapshot().map_or(0, |snapshot| snapshot.base.height);
+        if missing.is_empty() && self.history > 0 {
+            missing = node.view.missing_history(max, known);
+            self.plan_cut = true;
+        }
         self.plan = missing.into_iter().collect();
         self.plan_for = Some(best);
     }
@@ -143,13 +152,18 @@ impl BlockSync {
     /// The last height of the window: the lowest block that is not stored decides.
     fn window_end(&self) -> u32 {
         let planned = self.plan.keys().next().copied();
-        let asked = self.asked.values().map(|(height, _)| *height).min();
-        planned
+        let lowest = planned
             .into_iter()
-            .chain(asked)
-            .min()
-            .unwrap_or(0)
-            .saturating_add(WINDOW)
+            .chain(self.asked_beside_plan().map(|(height, _)| *height));
+        lowest.min().unwrap_or(0).saturating_add(WINDOW)
+    }
+
+    /// What was asked for on the side of the snapshot's base on which the plan lies.
+    fn asked_beside_plan(&self) -> impl Iterator<Item = &(u32, BTreeSet<LinkId>)> {
+        let planned = self.plan.keys().next().map(|height| *height <= self.history);
+        self.asked
+            .values()
+            .filter(move |(height, _)| planned.is_none_or(|below| below == (*height <= self.history)))
     }
 
     /// Asks every peer that has room for the blocks that it has; `first` is served before the others.
@@ -380,7 +394,7 @@ impl BlockSync {
 
     /// This peer could fetch more if the window moved: whoever owes us the lowest block keeps it from moving.
     fn blame_staller(&self, node: &mut Node, idle: LinkId) {
-        let Some((_, asked)) = self.asked.values().min_by_key(|(height, _)| *height) else {
+        let Some((_, asked)) = self.asked_beside_plan().min_by_key(|(height, _)| *height) else {
             return;
         };
         for link in asked {

@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use bitcoin::consensus::serialize;
 use bytes::Bytes;
+use dunlin_chain::snapshot::SnapshotError;
 use dunlin_chain::{BlockError, BlockOutcome, Chain, ChainChange, OperateError, Params, ParsedBlock, StoreError, View};
 use dunlin_mempool::Pool;
 use dunlin_peer::{LinkId, Now};
@@ -166,6 +167,7 @@ impl Engine {
     /// # Errors
     /// Those of the chain's operation.
     pub fn operate(&mut self, now: Now, op: &ChainOp) -> Result<(BlockOutcome, Operated), OperateError> {
+        let mut done = Operated::Done;
         let outcome = match op {
             ChainOp::Invalidate(hash) => self.chain.invalidate(hash)?,
             ChainOp::Reconsider(hash) => self.chain.reconsider(hash)?,
@@ -185,9 +187,26 @@ impl Engine {
                 })?;
                 return Ok((BlockOutcome::default(), Operated::Verified(report)));
             }
+            ChainOp::Header(header) => {
+                self.chain.accept_headers(now.unix_secs(), &[*header])?;
+                BlockOutcome::default()
+            }
+            ChainOp::FreezeCoins => {
+                done = Operated::Coins(Arc::new(self.chain.freeze_coins()?));
+                BlockOutcome::default()
+            }
+            ChainOp::ActivateSnapshot(loaded) => {
+                // Its transactions were judged by coins that the chain leaves behind.
+                if !self.pool.read().unwrap_or_else(PoisonError::into_inner).is_empty() {
+                    let text = "Can't activate a snapshot when mempool not empty";
+                    return Err(SnapshotError::Refused(text.to_owned()).into());
+                }
+                self.chain.activate_snapshot(loaded)?;
+                self.chain.advance()?
+            }
         };
         self.follow(now, &outcome.changes);
-        Ok((outcome, Operated::Done))
+        Ok((outcome, done))
     }
 
     /// Does a piece of what is left: importing files, then connecting stored blocks.

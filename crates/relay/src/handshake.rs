@@ -16,7 +16,7 @@ pub(crate) fn send_version(node: &mut Node, link: LinkId) {
     let Some(peer) = node.peers.get(&link) else { return };
     let version = Version {
         version: PROTOCOL_VERSION,
-        services: node.config.services,
+        services: node.services(),
         timestamp: i64::try_from(node.now.unix_secs()).unwrap_or(i64::MAX),
         receiver: if dunlin_peer::is_public(peer.addr.ip()) {
             peer.addr

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bitcoin::block::Header;
 use bitcoin::{BlockHash, Transaction, Txid, Wtxid};
 use bytes::Bytes;
+use dunlin_chain::snapshot::{FrozenCoins, LoadedSnapshot};
 use dunlin_chain::{
     BlockDecodeError, BlockError, BlockOutcome, HeaderReject, HeadersAccepted, OperateError, ParsedBlock, StoreError,
     Verification, VerifyReport,
@@ -43,7 +44,7 @@ pub enum Which {
 }
 
 /// What an operator may ask of the chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum ChainOp {
     /// Treat a block as invalid.
     Invalidate(BlockHash),
@@ -55,15 +56,23 @@ pub enum ChainOp {
     Prune(u32),
     /// Check the stored data.
     Verify(Verification),
+    /// Take a header.
+    Header(Header),
+    /// Freeze the coins of the tip, to be read at leisure.
+    FreezeCoins,
+    /// Go on from a snapshot that was loaded.
+    ActivateSnapshot(Arc<LoadedSnapshot>),
 }
 
 /// What came of a [`ChainOp`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Operated {
     /// It was done; there is nothing to tell.
     Done,
     /// What the check of the stored data has found.
     Verified(VerifyReport),
+    /// The coins of the tip.
+    Coins(Arc<FrozenCoins>),
 }
 
 /// What the program asks of the peer.
@@ -248,6 +257,11 @@ pub enum Event {
         book: Box<dunlin_peer::AddressBook>,
         /// Peers with whom we exchange blocks only, to be dialled first after a restart.
         anchors: Vec<SocketAddr>,
+    },
+    /// The snapshot on which the chain rested was wrong: the node has to be started again.
+    SnapshotRefuted {
+        /// What was found, for the operator.
+        reason: String,
     },
     /// Our own disk failed while storing a block; the node cannot go on.
     StoreFailed {

@@ -49,6 +49,8 @@ pub struct Relay {
     next_maintenance: Now,
     /// The initial download was not over when we last looked.
     was_downloading: bool,
+    /// A [`Job::Advance`] is under way.
+    advancing: bool,
     /// Operations that are done but for what the chain has still to connect.
     operated: Vec<(Ticket, Result<Operated, OperateError>)>,
 }
@@ -72,7 +74,8 @@ impl Relay {
             now,
         };
         let was_downloading = node.is_initial_download();
-        Self {
+        let validating = node.view.snapshot().is_some();
+        let mut relay = Self {
             connections: Connections::new(&mut node),
             node,
             headers: HeaderSync::default(),
@@ -83,8 +86,14 @@ impl Relay {
             addresses: Addresses::default(),
             next_maintenance: now + MAINTENANCE,
             was_downloading,
+            advancing: false,
             operated: Vec::new(),
+        };
+        if validating {
+            // What was stored before the start needs no block to go on.
+            relay.advance();
         }
+        relay
     }
 
     /// The bans, to be filled from a file before the start.
@@ -301,10 +310,13 @@ impl Relay {
                 block,
                 result,
             } => self.block_done(from, ticket, &block, result),
-            Done::Advanced { result } => match result {
-                Ok(outcome) => self.follow(outcome, None),
-                Err(error) => self.store_failed(&error),
-            },
+            Done::Advanced { result } => {
+                self.advancing = false;
+                match result {
+                    Ok(outcome) => self.follow(outcome, None),
+                    Err(error) => self.store_failed(&error),
+                }
+            }
             Done::Operated {
                 ticket,
                 outcome,
@@ -397,7 +409,7 @@ impl Relay {
                     BlockError::Invalid(reject) => {
                         self.rejected(blamed, reject);
                         // Blocks that joined or left the chain before the broken one was found are still to be told.
-                        self.node.out.job(Job::Advance);
+                        self.advance();
                     }
                     BlockError::MissingParent(_) => {}
                     BlockError::Store(error) => self.store_failed(error),
@@ -437,8 +449,12 @@ impl Relay {
             self.blocks.invalidate();
             self.rejected(source, reject);
         }
-        if outcome.more {
-            self.node.out.job(Job::Advance);
+        if outcome.more || outcome.background {
+            self.advance();
+        }
+        if let Some(reason) = &outcome.refuted {
+            let reason = reason.clone();
+            self.node.out.event(Event::SnapshotRefuted { reason });
         }
         let settled = !outcome.more;
         self.follow_changes(outcome, from);
@@ -446,6 +462,14 @@ impl Relay {
             for (ticket, result) in std::mem::take(&mut self.operated) {
                 self.node.out.event(Event::Operated { ticket, result });
             }
+        }
+    }
+
+    /// Has the chain go on; one such job at a time, so that blocks of peers come in between.
+    fn advance(&mut self) {
+        if !self.advancing {
+            self.advancing = true;
+            self.node.out.job(Job::Advance);
         }
     }
 

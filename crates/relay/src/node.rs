@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::interface::{Event, Job};
 use crate::known::Salt;
 use crate::peer::{Kind, Peer};
-use crate::wire::Message;
+use crate::wire::{Message, services};
 
 /// A peer that caused this many unfinished jobs is not read from.
 const PAUSE_AT: usize = 64;
@@ -40,6 +40,14 @@ impl Node {
     /// The mempool for reading; held only for look-ups.
     pub(crate) fn pool(&self) -> RwLockReadGuard<'_, Pool> {
         self.pool.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What we offer now: not every block, while those below a snapshot are missing.
+    pub(crate) fn services(&self) -> u64 {
+        match self.view.snapshot() {
+            Some(_) => self.config.services & !services::NETWORK,
+            None => self.config.services,
+        }
     }
 
     /// Whether the chain is still far behind the present.

@@ -111,6 +111,54 @@ pub fn coinbase_coin(block: &Block) -> (OutPoint, Amount) {
     (OutPoint::new(coinbase.compute_txid(), 0), output.value)
 }
 
+/// The first `count` blocks of the regtest chain whose coins at height 200 Core pins for `loadtxoutset`: each is a
+/// second younger than the one before and pays its subsidy to the witness script `OP_TRUE`.
+///
+/// # Panics
+/// Never: every height of a list in memory fits.
+pub fn assume_utxo_chain(count: u32) -> Vec<Block> {
+    let genesis = bitcoin::constants::genesis_block(Network::Regtest);
+    let script = ScriptBuf::from_bytes(vec![0x51]).to_p2wsh();
+    let (mut previous, mut time) = (genesis.block_hash(), genesis.header.time);
+    let mut blocks = Vec::new();
+    for height in 1..=count {
+        time += 1;
+        let coinbase = Transaction {
+            version: transaction::Version::TWO,
+            lock_time: LockTime::from_height(height - 1).expect("a height is a height"),
+            input: vec![TxIn {
+                previous_output: OutPoint::null(),
+                script_sig: bitcoin::script::Builder::new()
+                    .push_int(i64::from(height))
+                    .push_int(0)
+                    .into_script(),
+                sequence: Sequence::ENABLE_LOCKTIME_NO_RBF,
+                witness: Witness::new(),
+            }],
+            output: vec![TxOut {
+                value: subsidy(height),
+                script_pubkey: script.clone(),
+            }],
+        };
+        let mut block = Block {
+            header: Header {
+                version: Version::from_consensus(4),
+                prev_blockhash: previous,
+                merkle_root: TxMerkleNode::all_zeros(),
+                time,
+                bits: CompactTarget::from_consensus(REGTEST_BITS),
+                nonce: 0,
+            },
+            txdata: vec![coinbase],
+        };
+        block.header.merkle_root = block.compute_merkle_root().expect("the block has a coinbase");
+        solve(&mut block.header);
+        previous = block.block_hash();
+        blocks.push(block);
+    }
+    blocks
+}
+
 /// What goes into a block made by hand.
 #[derive(Debug, Clone)]
 pub struct BlockPlan {

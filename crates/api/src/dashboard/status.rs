@@ -68,6 +68,10 @@ pub struct Bitcoin {
     pub progress: f64,
     /// The node is still catching up.
     pub initial_download: bool,
+    /// The snapshot on which the chain rests, until everything below it is validated.
+    pub snapshot: Option<Unproven>,
+    /// Percent of a snapshot that is being loaded.
+    pub snapshot_loading: Option<u64>,
     /// The last blocks, newest first.
     pub blocks: Vec<Block>,
     /// The memory pool.
@@ -80,6 +84,17 @@ pub struct Bitcoin {
     pub bytes_out: u64,
     /// Where peers can reach us.
     pub listening: Vec<SocketAddr>,
+}
+
+/// How far the validation of a snapshot has come.
+#[derive(Clone, Debug, Serialize)]
+pub struct Unproven {
+    /// The height of its block.
+    pub base: u32,
+    /// The height up to which the blocks below it are validated.
+    pub reached: u32,
+    /// Percent of the coins that are compared after that.
+    pub compared: u32,
 }
 
 /// A block of the active chain.
@@ -280,6 +295,12 @@ async fn bitcoin(backend: &dyn BitcoinBackend, peers: &mut Vec<Peer>) -> Bitcoin
         tip_time: tip.header.time,
         progress: progress(&view, now),
         initial_download: view.is_initial_download(now),
+        snapshot: view.snapshot().map(|snapshot| Unproven {
+            base: snapshot.base.height,
+            reached: snapshot.reached.height,
+            compared: snapshot.compared,
+        }),
+        snapshot_loading: view.snapshot_loading().map(|(done, all)| done * 100 / all.max(1)),
         blocks,
         mempool: with_pool(backend, mempool),
         peer_count: rows.len(),

@@ -103,11 +103,11 @@ pub(crate) fn progress(view: &View, now: u64) -> f64 {
     by_time.min(by_height).clamp(0.0, 1.0)
 }
 
-fn bits(header: &Header) -> u32 {
+pub(crate) fn bits(header: &Header) -> u32 {
     header.bits.to_consensus()
 }
 
-fn target(header: &Header) -> String {
+pub(crate) fn target(header: &Header) -> String {
     hex::encode(Target::from_compact(header.bits).to_be_bytes())
 }
 

@@ -52,6 +52,7 @@ pub(crate) fn of(method: &Method) -> String {
                 Kind::NumOrBool => "numeric or boolean",
                 Kind::List => "json array",
                 Kind::Object => "json object",
+                Kind::Options(_) => "json object",
             };
             let need = match arg.need {
                 Need::Required => "required".to_owned(),

@@ -56,6 +56,8 @@ pub(crate) enum Kind {
     List,
     /// An object.
     Object,
+    /// An object of options with these names, each of which may also be given as a named argument.
+    Options(&'static [&'static str]),
 }
 
 /// Whether an argument can be left out.

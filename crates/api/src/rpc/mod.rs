@@ -24,6 +24,7 @@ mod protocol;
 mod raw_tx;
 mod script;
 mod server;
+mod snapshot;
 mod submit;
 mod table;
 pub(crate) mod torrents;

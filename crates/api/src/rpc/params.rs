@@ -32,7 +32,8 @@ fn by_position(method: &Method, mut named: Map<String, Value>) -> Result<Vec<Val
     let mut placed: Vec<Value> = Vec::new();
     let mut first: Option<(usize, &'static str)> = None;
     for (position, arg) in method.args.iter().enumerate() {
-        let Some(value) = arg.names.split('|').find_map(|name| named.remove(name)) else {
+        let value = arg.names.split('|').find_map(|name| named.remove(name));
+        let Some(value) = with_options(arg.kind, value, &mut named)? else {
             continue;
         };
         first.get_or_insert((position, arg.names));
@@ -57,6 +58,30 @@ fn by_position(method: &Method, mut named: Map<String, Value>) -> Result<Vec<Val
     }
 }
 
+/// The options that were given as named arguments, put into their object.
+fn with_options(kind: Kind, value: Option<Value>, named: &mut Map<String, Value>) -> Result<Option<Value>, RpcError> {
+    let Kind::Options(names) = kind else { return Ok(value) };
+    let mut given: Map<String, Value> = Map::new();
+    for name in names {
+        given.extend(named.remove(*name).map(|value| ((*name).to_owned(), value)));
+    }
+    match value {
+        None if given.is_empty() => Ok(None),
+        None => Ok(Some(Value::Object(given))),
+        Some(Value::Object(mut options)) => match given.keys().find(|name| options.contains_key(*name)) {
+            Some(name) => Err(RpcError::new(
+                INVALID_PARAMETER,
+                format!("Parameter {name} specified multiple times"),
+            )),
+            None => {
+                options.extend(given);
+                Ok(Some(Value::Object(options)))
+            }
+        },
+        other => Ok(other),
+    }
+}
+
 fn check_types(method: &Method, args: &[Value]) -> Result<(), RpcError> {
     let mut wrong = Map::new();
     for (position, arg) in method.args.iter().enumerate() {
@@ -70,6 +95,7 @@ fn check_types(method: &Method, args: &[Value]) -> Result<(), RpcError> {
             Kind::Bool => "bool",
             Kind::List => "array",
             Kind::Object => "object",
+            Kind::Options(_) => "object",
             Kind::Amount | Kind::NumOrBool => continue,
         };
         if type_name(value) != expected {

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use bitcoin::block::Header;
+use bitcoin::consensus::deserialize;
 use bitcoin::{OutPoint, Transaction};
-use dunlin_chain::BlockError;
+use dunlin_chain::{BlockError, HeaderReject, OperateError};
 use dunlin_mempool::{PoolReject, RejectKind};
 use serde_json::Value;
 
@@ -14,7 +16,7 @@ use super::error::{
 };
 use super::method::{Answer, Call};
 use super::{script, tx, with_pool};
-use crate::backend::{BitcoinBackend, SubmitBlockError, SubmitTxError};
+use crate::backend::{BitcoinBackend, ChainOp, ChainOpError, SubmitBlockError, SubmitTxError};
 
 /// Satoshi per 1000 virtual bytes above which a transaction is taken for a mistake: 0.1 BTC.
 const DEFAULT_MAX_FEE_RATE: u64 = 10_000_000;
@@ -137,5 +139,23 @@ pub(crate) async fn submitblock(call: Call) -> Answer {
         Err(SubmitBlockError::Block(BlockError::MissingParent(_))) => Ok("prev-blk-not-found".into()),
         Err(SubmitBlockError::Block(BlockError::Store(error))) => Err(RpcError::new(VERIFY_ERROR, error.to_string())),
         Err(SubmitBlockError::Backend(error)) => Err(error.into()),
+    }
+}
+
+pub(crate) async fn submitheader(call: Call) -> Answer {
+    let decoded = hex::decode(call.str(0)?)
+        .ok()
+        .and_then(|bytes| deserialize(&bytes).ok());
+    let header: Header = decoded.ok_or_else(|| RpcError::new(DESERIALIZATION_ERROR, "Block header decode failed"))?;
+    let refused = |text: String| Err(RpcError::new(VERIFY_ERROR, text));
+    match call.bitcoin()?.operate(ChainOp::Header(header)).await {
+        Ok(_) => Ok(Value::Null),
+        Err(ChainOpError::Chain(OperateError::Header(HeaderReject::Orphan(parent)))) => {
+            refused(format!("Must submit previous header ({parent}) first"))
+        }
+        Err(ChainOpError::Chain(OperateError::Header(HeaderReject::Invalid { reject, .. }))) => {
+            refused(reject.reason.to_string())
+        }
+        Err(error) => Err(error.into()),
     }
 }

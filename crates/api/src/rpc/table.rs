@@ -2,8 +2,8 @@
 
 use super::method::{Arg, Kind, Method, Run};
 use super::{
-    block_stats, chain, coins, control, deployments, index, mempool, mining, net, operate, own, raw_tx, submit,
-    torrents, tx_proof,
+    block_stats, chain, coins, control, deployments, index, mempool, mining, net, operate, own, raw_tx, snapshot,
+    submit, torrents, tx_proof,
 };
 
 /// All methods.
@@ -26,6 +26,33 @@ const BLOCK_HASH: Arg = Arg::required("blockhash", Kind::Hex, "The block's hash.
 const INFO_HASH: Arg = Arg::required("info_hash", Kind::Hex, "Which torrent: 40 hex digits.");
 
 static METHODS: &[Method] = &[
+    Method {
+        name: "dumptxoutset",
+        group: "blockchain",
+        about: "Write the unspent outputs to a file in Bitcoin Core's format, as they are or as they were at an earlier \
+                block. The chain goes on meanwhile.",
+        args: &[
+            Arg::required(
+                "path",
+                Kind::Str,
+                "The file; a relative path lies in the data directory.",
+            ),
+            Arg::default(
+                "type",
+                Kind::Str,
+                "\"\"",
+                "latest for the tip, rollback for the block that the rollback option names or else for the highest \
+                 snapshot that this version can load.",
+            ),
+            Arg::optional(
+                "options",
+                Kind::Options(&["rollback", "in_memory"]),
+                "rollback: the height or hash of the block. in_memory: taken and not needed.",
+            ),
+        ],
+        result: "{...}    coins_written, base_hash, base_height, path, txoutset_hash, nchaintx",
+        run: waits!(snapshot::dumptxoutset),
+    },
     Method {
         name: "getbestblockhash",
         group: "blockchain",
@@ -144,12 +171,35 @@ static METHODS: &[Method] = &[
         run: Run::Blocking(deployments::getdeploymentinfo),
     },
     Method {
+        name: "getchainstates",
+        group: "blockchain",
+        about: "The sets of unspent outputs: that of the tip last, and before it the one that is validated in the \
+                background when the chain goes on from a snapshot.",
+        args: &[],
+        result: "{...}    headers, chainstates: blocks, bestblockhash, bits, target, difficulty, verificationprogress, \
+                 coins_db_cache_bytes, coins_tip_cache_bytes, snapshot_blockhash, validated",
+        run: Run::Blocking(snapshot::getchainstates),
+    },
+    Method {
         name: "getdifficulty",
         group: "blockchain",
         about: "How much harder than the easiest block the tip was to find.",
         args: &[],
         result: "n    (numeric) the difficulty",
         run: Run::Blocking(chain::getdifficulty),
+    },
+    Method {
+        name: "loadtxoutset",
+        group: "blockchain",
+        about: "Go on from a snapshot of the unspent outputs that this version knows; the blocks below it are validated \
+                in the background.",
+        args: &[Arg::required(
+            "path",
+            Kind::Str,
+            "The file; a relative path lies in the data directory.",
+        )],
+        result: "{...}    coins_loaded, tip_hash, base_height, path",
+        run: waits!(snapshot::loadtxoutset),
     },
     Method {
         name: "getmempoolentry",
@@ -395,6 +445,14 @@ static METHODS: &[Method] = &[
         ],
         result: "[\"blockhash\",...]    those found",
         run: waits!(mining::generatetoaddress),
+    },
+    Method {
+        name: "submitheader",
+        group: "mining",
+        about: "Hand in a block header.",
+        args: &[Arg::required("hexdata", Kind::Hex, "The header in hex.")],
+        result: "null",
+        run: waits!(submit::submitheader),
     },
     Method {
         name: "submitblock",

@@ -86,7 +86,7 @@ impl Chain {
                 Advance::Waits | Advance::Ended => return Ok(()),
             }
         }
-        outcome.more |= self.background_ready();
+        outcome.background = self.background_ready();
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bitcoin::BlockHash;
 use dunlin_store::{Batch, StoreError};
@@ -29,7 +30,7 @@ pub struct LoadedSnapshot {
     loaded: Arc<Coins>,
     pinned: AssumeUtxo,
     coins: u64,
-    active: bool,
+    active: AtomicBool,
 }
 
 impl LoadedSnapshot {
@@ -60,12 +61,14 @@ impl std::fmt::Debug for LoadedSnapshot {
 
 impl Drop for LoadedSnapshot {
     fn drop(&mut self) {
-        if !self.active
+        if !self.active.load(Ordering::Acquire)
             && let Err(error) = self.shared.sets.remove(&self.loaded)
         {
             tracing::warn!(%error, "the coins of a snapshot that is not used could not be deleted; the next start does it");
         }
-        self.shared.set_loading(None);
+        if !self.active.load(Ordering::Acquire) {
+            self.shared.set_loading(None);
+        }
     }
 }
 
@@ -97,7 +100,7 @@ impl View {
             loaded: Arc::new(coins),
             pinned,
             coins: 0,
-            active: false,
+            active: AtomicBool::new(false),
         };
         tracing::info!(base = %pinned.block, height = pinned.height, coins = header.coins, "loading a snapshot");
         let hash = loaded.fill(&header, input, tell)?;
@@ -214,7 +217,7 @@ impl Chain {
     /// # Errors
     /// [`SnapshotError`] when the chain has changed so that the snapshot cannot be used any more, or the disk fails;
     /// the chain is as before.
-    pub fn activate_snapshot(&mut self, mut loaded: LoadedSnapshot) -> Result<(), SnapshotError> {
+    pub fn activate_snapshot(&mut self, loaded: &LoadedSnapshot) -> Result<(), SnapshotError> {
         let pinned = self.view().usable(&loaded.pinned.block)?;
         self.flush()?;
         let (base, old_tip, record) = {
@@ -233,7 +236,8 @@ impl Chain {
         batch.put(index::META, index::SNAPSHOT_KEY, record);
         batch.put(index::META, index::COINS_KEY, [loaded.loaded.number()]);
         self.shared.table.write(batch, true)?;
-        loaded.active = true;
+        loaded.active.store(true, Ordering::Release);
+        self.shared.set_loading(None);
         let coins = Arc::clone(&loaded.loaded);
         let old = self.shared.replace_coins(coins, base, Some(old_tip));
         self.background = Some(super::Background::new(old));

@@ -37,6 +37,22 @@ pub(crate) fn status(args: &ClientArgs) -> anyhow::Result<()> {
                 ),
             ),
             ("tip", output::field(bitcoin, "tip")),
+        ]);
+        if let Some(percent) = bitcoin.get("snapshot_loading").and_then(Value::as_u64) {
+            rows.push(("snapshot", format!("loading, {percent} %")));
+        }
+        if let Some(snapshot) = bitcoin.get("snapshot").filter(|part| !part.is_null()) {
+            rows.push((
+                "snapshot",
+                format!(
+                    "at height {}, validated up to {}, coins compared {} %",
+                    output::number(snapshot, "base"),
+                    output::number(snapshot, "reached"),
+                    output::number(snapshot, "compared")
+                ),
+            ));
+        }
+        rows.extend([
             (
                 "mempool",
                 format!(

@@ -407,6 +407,12 @@ fn on_event(
         Event::PeerGone { link, addr, cause } => tracing::info!("peer {link} at {addr} is gone: {cause}"),
         Event::TxAccepted { txid, .. } => tracing::debug!("transaction {txid}"),
         Event::TxRejected { txid, reason, from } => tracing::debug!("transaction {txid} of peer {from}: {reason}"),
+        Event::SnapshotRefuted { reason } => {
+            if fault.set(reason.clone()).is_ok() {
+                tracing::error!("{reason}");
+            }
+            stop.trigger();
+        }
         Event::StoreFailed { error } => {
             // The first failure says it; those that follow from it would only repeat it.
             if fault.set(format!("the chain cannot be written: {error}")).is_ok() {
