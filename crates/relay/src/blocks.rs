@@ -139,11 +139,11 @@ impl BlockSync {
         let known = |hash: &BlockHash| self.asked.contains_key(hash) || self.judging.contains_key(hash);
         let max = 2 * WINDOW as usize;
         let mut missing = node.view.missing_blocks(max, known);
-        self.plan_cut = missing.len() >= max;
         self.history = node.view.snapshot().map_or(0, |snapshot| snapshot.base.height);
+        // Behind the blocks that lead to the best header come those below the snapshot.
+        self.plan_cut = missing.len() >= max || self.history > 0;
         if missing.is_empty() && self.history > 0 {
             missing = node.view.missing_history(max, known);
-            self.plan_cut = true;
         }
         self.plan = missing.into_iter().collect();
         self.plan_for = Some(best);
