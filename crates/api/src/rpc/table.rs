@@ -735,7 +735,9 @@ mod tests {
         }
         let list = help::list(&all());
         assert!(
-            list.starts_with("== Blockchain ==\ngetbestblockhash\ngetblock \"blockhash\" ( verbosity )\n"),
+            list.starts_with(
+                "== Blockchain ==\ndumptxoutset \"path\" ( \"type\" options )\ngetbestblockhash\ngetblock \"blockhash\" ( verbosity )\n"
+            ),
             "{list}"
         );
         assert!(
