@@ -14,15 +14,29 @@ use libfuzzer_sys::fuzz_target;
 #[derive(Arbitrary, Debug)]
 enum Step {
     /// Any bytes from one of a few addresses.
-    Datagram { from: u8, bytes: Vec<u8> },
+    Datagram {
+        from: u8,
+        bytes: Vec<u8>,
+    },
     /// The oldest question gets an answer: the question's transaction and these bytes for the rest.
-    Answer { body: Vec<u8> },
+    Answer {
+        body: Vec<u8>,
+    },
     /// Time passes.
-    Wait { secs: u16 },
+    Wait {
+        secs: u16,
+    },
     /// The program asks for something.
-    FindPeers { info_hash: u8, announce: bool },
-    Get { target: u8 },
-    Put { value: u8 },
+    FindPeers {
+        info_hash: u8,
+        announce: bool,
+    },
+    Get {
+        target: u8,
+    },
+    Put {
+        value: u8,
+    },
 }
 
 fn addr(n: u8) -> SocketAddr {

@@ -11,14 +11,16 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, header};
 use bitcoin::{BlockHash, Transaction};
 use dunlin_api::backend::{
-    AddKind, AddRequest, BackendError, Ban, NetTotals, PeerRow, SubmitBlockError, SubmitTxError, Subnet, TorrentStatus,
-    Which,
+    AddKind, AddRequest, BackendError, Ban, ChainOpError, NetTotals, PeerRow, SubmitBlockError, SubmitTxError, Subnet,
+    TorrentStatus, Which,
 };
 use dunlin_api::http::Hosts;
 use dunlin_api::rpc::{Auth, Shared, router};
 use dunlin_api::{BitcoinBackend, Node, Stop, TorrentBackend};
+use dunlin_chain::indexes::Indexes;
 use dunlin_chain::{Chain, Network, Params, ParsedBlock, View};
 use dunlin_mempool::{Accepted, Pool};
+use dunlin_relay::{ChainOp, Operated};
 use dunlin_torrent::{InfoHash, Metainfo};
 use libfuzzer_sys::fuzz_target;
 use tokio::runtime::{Builder, Runtime};
@@ -42,6 +44,9 @@ impl BitcoinBackend for Still {
     fn view(&self) -> View {
         self.view.clone()
     }
+    fn indexes(&self) -> Indexes {
+        Indexes::default()
+    }
     fn pool(&self) -> Arc<RwLock<Pool>> {
         self.pool.clone()
     }
@@ -49,6 +54,9 @@ impl BitcoinBackend for Still {
         Ok(no()?)
     }
     async fn submit_tx(&self, _: Arc<Transaction>) -> Result<Accepted, SubmitTxError> {
+        Ok(no()?)
+    }
+    async fn operate(&self, _: ChainOp) -> Result<Operated, ChainOpError> {
         Ok(no()?)
     }
     async fn peers(&self) -> Result<Vec<PeerRow>, BackendError> {
