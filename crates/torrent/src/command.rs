@@ -8,6 +8,7 @@ use crate::dht::Saved;
 use crate::resume::Resume;
 use crate::status::TorrentStatus;
 use crate::tracker::{self, TrackerError};
+use crate::wire::{Encryption, TorrentKeys};
 use crate::{InfoHash, Magnet, Metainfo, disk};
 
 /// The settings of a [`Session`](crate::session::Session).
@@ -23,6 +24,10 @@ pub struct Config {
     pub listen_port: Option<u16>,
     /// Where resume files are kept; `None` keeps none.
     pub resume_dir: Option<PathBuf>,
+    /// Which links are encrypted, when their codecs can: see [`crate::wire::Codec::encrypting`].
+    pub encryption: Encryption,
+    /// The session keeps its torrents in here, for the codecs of its links.
+    pub torrent_keys: TorrentKeys,
     /// Whether peers tell each other of peers (BEP 11).
     pub pex: bool,
     /// The DHT; `None` runs no node of it.
@@ -51,6 +56,8 @@ impl Config {
             client: concat!("Dunlin ", env!("CARGO_PKG_VERSION")).to_owned(),
             listen_port: None,
             resume_dir: None,
+            encryption: Encryption::Off,
+            torrent_keys: TorrentKeys::default(),
             pex: true,
             dht: None,
             limits: Limits::default(),

@@ -14,7 +14,7 @@ use crate::discovery::Discovery;
 use crate::shared::Shared;
 pub use crate::status::{PeerFlags, PeerStatus, State, TorrentStatus, TrackerStatus};
 use crate::torrent::Torrent;
-use crate::wire::{Handshake, Message, Reserved};
+use crate::wire::{Encryption, Handshake, Message, Reserved};
 use crate::{InfoHash, PeerId, dht, disk, resume, swarm};
 
 /// Time between two looks at everything.
@@ -22,15 +22,19 @@ const TICK: Duration = Duration::from_secs(1);
 /// A link on which no handshake came for this long is closed.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// A link that we want.
+#[derive(Clone, Copy, Debug)]
+struct Dial {
+    info_hash: InfoHash,
+    addr: SocketAddr,
+    encrypted: bool,
+}
+
 /// Where a link stands.
 #[derive(Debug)]
 enum Place {
-    /// No handshake of the peer yet; `torrent` is known on links that we dialled.
-    Shaking {
-        link: Link,
-        torrent: Option<InfoHash>,
-        since: Now,
-    },
+    /// No handshake of the peer yet; `dial` is known on links that we dialled.
+    Shaking { link: Link, dial: Option<Dial>, since: Now },
     /// The link belongs to a torrent.
     In(InfoHash),
     /// We asked for its end.
@@ -45,7 +49,9 @@ pub struct Session {
     /// Removed torrents that the disk still has open, with whether their files go too.
     closing: BTreeSet<InfoHash>,
     links: BTreeMap<LinkId, Place>,
-    dials: BTreeMap<DialToken, (InfoHash, SocketAddr)>,
+    dials: BTreeMap<DialToken, Dial>,
+    /// Dials to repeat in plain: their encrypted links ended before a handshake came.
+    again_in_plain: Vec<Dial>,
     discovery: Option<Discovery>,
     reads_paused: bool,
     next_tick: Now,
@@ -64,6 +70,7 @@ impl Session {
             closing: BTreeSet::new(),
             links: BTreeMap::new(),
             dials: BTreeMap::new(),
+            again_in_plain: Vec::new(),
             reads_paused: false,
             next_tick: now + TICK,
             stop_told: false,
@@ -130,6 +137,7 @@ impl Session {
         let mut torrent = Torrent::new(now, add, &mut self.shared);
         self.shared.out.event(Event::Added { info_hash, new: true });
         torrent.start(now, &mut self.shared);
+        self.shared.config.torrent_keys.insert(info_hash);
         self.torrents.insert(info_hash, torrent);
     }
 
@@ -139,6 +147,7 @@ impl Session {
             self.shared.out.event(Event::Removed { info_hash, error });
             return;
         };
+        self.shared.config.torrent_keys.remove(info_hash);
         torrent.leave(now, &mut self.shared, &CloseReason::benign("torrent was removed"));
         torrent.abandon_writes(&mut self.shared);
         self.closing.insert(info_hash);
@@ -163,8 +172,8 @@ impl Session {
     }
 
     fn connected(&mut self, now: Now, link: Link) {
-        let dialled = link.token.and_then(|token| self.dials.remove(&token));
-        let torrent = dialled.map(|(info_hash, _)| info_hash);
+        let dial = link.token.and_then(|token| self.dials.remove(&token));
+        let torrent = dial.map(|dial| dial.info_hash);
         if link.token.is_some() {
             let wanted = torrent.is_some_and(|info_hash| self.torrents.contains_key(&info_hash));
             if !wanted || self.shared.stopping {
@@ -172,17 +181,13 @@ impl Session {
                 return self.close(link.id, CloseReason::benign("no longer needed"));
             }
         }
-        if let Some(info_hash) = torrent {
-            self.shake(link.id, info_hash);
+        if let Some(dial) = dial {
+            if dial.encrypted {
+                self.shared.out.send(link.id, Message::Encrypt(dial.info_hash));
+            }
+            self.shake(link.id, dial.info_hash);
         }
-        self.links.insert(
-            link.id,
-            Place::Shaking {
-                link,
-                torrent,
-                since: now,
-            },
-        );
+        self.links.insert(link.id, Place::Shaking { link, dial, since: now });
     }
 
     fn shake(&mut self, link: LinkId, info_hash: InfoHash) {
@@ -210,6 +215,20 @@ impl Session {
         }
     }
 
+    /// A link that we dialled ended before a handshake came: the peer may only speak in plain.
+    fn unshaken(&mut self, now: Now, dial: Option<Dial>, addr: SocketAddr) {
+        let may_be_plain = self.shared.config.encryption == Encryption::Prefer && !self.shared.stopping;
+        match dial {
+            Some(dial) if dial.encrypted && may_be_plain && self.torrents.contains_key(&dial.info_hash) => {
+                self.again_in_plain.push(Dial {
+                    encrypted: false,
+                    ..dial
+                });
+            }
+            _ => self.dial_ended(now, dial.map(|dial| dial.info_hash), addr),
+        }
+    }
+
     fn received(&mut self, now: Now, id: LinkId, msg: Message) {
         match self.links.get(&id) {
             Some(Place::In(info_hash)) => {
@@ -222,8 +241,8 @@ impl Session {
                     torrent.received(now, &mut self.shared, id, msg);
                 }
             }
-            Some(&Place::Shaking { link, torrent, .. }) => match msg {
-                Message::Handshake(theirs) => self.shaken(now, link, torrent, &theirs),
+            Some(&Place::Shaking { link, dial, .. }) => match msg {
+                Message::Handshake(theirs) => self.shaken(now, link, dial.map(|dial| dial.info_hash), &theirs),
                 // The codec lets nothing pass before a handshake.
                 _ => self.close(id, CloseReason::fault("no handshake")),
             },
@@ -279,9 +298,7 @@ impl Session {
                     torrent.disconnected(now, &mut self.shared, id, fault);
                 }
             }
-            Some(Place::Shaking { link, torrent, .. }) if link.token.is_some() => {
-                self.dial_ended(now, torrent, link.addr);
-            }
+            Some(Place::Shaking { link, dial, .. }) if link.token.is_some() => self.unshaken(now, dial, link.addr),
             _ => {}
         }
     }
@@ -317,18 +334,18 @@ impl Session {
 
     fn tick(&mut self, now: Now) {
         self.next_tick = now + TICK;
-        let late: Vec<(LinkId, Option<InfoHash>, SocketAddr)> = self
+        let late: Vec<(LinkId, Option<Dial>, SocketAddr)> = self
             .links
             .values()
             .filter_map(|place| match place {
-                Place::Shaking { link, torrent, since } if now.since(*since) >= HANDSHAKE => {
-                    Some((link.id, *torrent, link.addr))
+                Place::Shaking { link, dial, since } if now.since(*since) >= HANDSHAKE => {
+                    Some((link.id, *dial, link.addr))
                 }
                 _ => None,
             })
             .collect();
-        for (id, torrent, addr) in late {
-            self.dial_ended(now, torrent, addr);
+        for (id, dial, addr) in late {
+            self.unshaken(now, dial, addr);
             self.close(id, CloseReason::benign("no handshake"));
         }
         for torrent in self.torrents.values_mut() {
@@ -371,17 +388,29 @@ impl Session {
         let limits = self.shared.config.limits;
         let mut room = limits.dials.saturating_sub(self.dials.len());
         let mut links_left = limits.links.saturating_sub(self.shared.links + self.dials.len());
+        for dial in std::mem::take(&mut self.again_in_plain) {
+            self.dial(dial);
+            room = room.saturating_sub(1);
+            links_left = links_left.saturating_sub(1);
+        }
+        let encrypted = self.shared.config.encryption != Encryption::Off;
+        let mut dials = Vec::new();
         for (&info_hash, torrent) in &mut self.torrents {
             if room.min(links_left) == 0 {
                 break;
             }
             for addr in torrent.take_dials(now, &self.shared, room.min(links_left)) {
-                let token = DialToken(self.shared.ticket());
-                self.dials.insert(token, (info_hash, addr));
-                self.shared.out.dial(addr, token);
+                dials.push(Dial {
+                    info_hash,
+                    addr,
+                    encrypted,
+                });
                 room -= 1;
                 links_left -= 1;
             }
+        }
+        for dial in dials {
+            self.dial(dial);
         }
         if !self.reads_paused && self.shared.too_dirty() {
             self.reads_paused = true;
@@ -394,6 +423,12 @@ impl Session {
             torrent.set_reading(&mut self.shared, !self.reads_paused);
         }
         self.tell_stopped();
+    }
+
+    fn dial(&mut self, dial: Dial) {
+        let token = DialToken(self.shared.ticket());
+        self.dials.insert(token, dial);
+        self.shared.out.dial(dial.addr, token);
     }
 
     fn tell_stopped(&mut self) {
@@ -426,8 +461,8 @@ impl Machine for Session {
             }
             Input::Connected(link) => self.connected(now, link),
             Input::DialFailed { addr, token } => {
-                let dialled = self.dials.remove(&token);
-                self.dial_ended(now, dialled.map(|(info_hash, _)| info_hash), addr);
+                let dial = self.dials.remove(&token);
+                self.dial_ended(now, dial.map(|dial| dial.info_hash), addr);
             }
             Input::Disconnected { link, cause } => self.disconnected(now, link, &cause),
             Input::Datagram { from, bytes } => {

@@ -1,13 +1,17 @@
-//! The peer wire: BEP 3's messages, BEP 6 (fast), BEP 10 (extensions), BEP 9 (metadata), BEP 11 (peer exchange).
+//! The peer wire: BEP 3's messages, BEP 6 (fast), BEP 10 (extensions), BEP 9 (metadata), BEP 11 (peer exchange),
+//! message stream encryption.
 
 mod codec;
 mod ext;
+mod framing;
+mod mse;
 
 use bytes::Bytes;
 
 use crate::{InfoHash, PeerId};
 pub use codec::Codec;
 pub use ext::{ExtHandshake, ExtensionIds, Metadata, Pex, PexFlags};
+pub use mse::{Encryption, TorrentKeys};
 
 /// Requests are for this many bytes or less (BEP 3): what everybody asks for and everybody answers.
 pub const BLOCK_LEN: u32 = 16 * 1024;
@@ -74,6 +78,9 @@ impl Reserved {
 /// What travels on a link between two BitTorrent peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
+    /// Not on the wire: what follows is to be encrypted, on a link that we dialled for this torrent. Sent first or
+    /// never; a codec that cannot encrypt goes on in plain.
+    Encrypt(InfoHash),
     /// BEP 3's handshake, once, first.
     Handshake(Handshake),
     /// Nothing to say, still here.

@@ -10,7 +10,9 @@ use clap::{Args, Parser, Subcommand};
 use dunlin_chain::Network;
 
 pub(crate) use run::{Part, RunArgs};
-pub(crate) use torrent::{CreateArgs, DiscoveryArgs, GetArgs, SeedArgs, TorrentArgs, TorrentCommand};
+pub(crate) use torrent::{
+    CreateArgs, DiscoveryArgs, GetArgs, SeedArgs, TorrentArgs, TorrentCommand, TorrentEncryption,
+};
 
 /// One peer of the open networks: Bitcoin and BitTorrent in one program.
 ///

@@ -3,11 +3,23 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::ClientArgs;
 
-/// How peers are found beside trackers.
+/// Which links to BitTorrent peers are encrypted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TorrentEncryption {
+    /// Dial encrypted, then in plain; accept both
+    #[default]
+    Prefer,
+    /// Neither dial nor accept plain links
+    Require,
+    /// None
+    Off,
+}
+
+/// How peers are found beside trackers, and how they are spoken with.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct DiscoveryArgs {
     /// Do not use the DHT
@@ -22,6 +34,15 @@ pub(crate) struct DiscoveryArgs {
     /// Do not use local peer discovery (this version does not speak it yet)
     #[arg(long, help_heading = "Torrents")]
     pub(crate) no_lsd: bool,
+    /// Encrypt the links to peers
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        default_value = "prefer",
+        help_heading = "Torrents"
+    )]
+    pub(crate) torrent_encryption: TorrentEncryption,
 }
 
 #[derive(Debug, Args)]

@@ -12,11 +12,12 @@ use anyhow::Context;
 use dunlin_net::ReactorConfig;
 use dunlin_torrent::command::{AddTorrent, Command, Config, DhtConfig, Event, Source};
 use dunlin_torrent::dht;
+use dunlin_torrent::wire::{Codec, Encryption};
 use dunlin_torrent::{InfoHash, Metainfo, Session, resume};
 
 use super::answers::Answers;
 use super::torrent_jobs;
-use crate::cli::{DiscoveryArgs, RunArgs};
+use crate::cli::{DiscoveryArgs, RunArgs, TorrentEncryption};
 
 /// How long saying goodbye to trackers and saving may take at the end.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -133,6 +134,12 @@ impl Torrent {
         let mut config = Config::new(rand::random());
         config.resume_dir.clone_from(&options.resume_dir);
         config.dht = options.dht();
+        config.encryption = match options.discovery.torrent_encryption {
+            TorrentEncryption::Prefer => Encryption::Prefer,
+            TorrentEncryption::Require => Encryption::Require,
+            TorrentEncryption::Off => Encryption::Off,
+        };
+        let (encryption, torrent_keys) = (config.encryption, config.torrent_keys.clone());
         config.pex = !options.discovery.no_pex;
         let on_event = {
             let (answers, metainfos) = (Arc::clone(&answers), Arc::clone(&metainfos));
@@ -155,7 +162,7 @@ impl Torrent {
                 ..ReactorConfig::new("torrent").listen(options.listen).with_datagrams()
             },
             move |now| Session::new(config, now),
-            |_| dunlin_torrent::wire::Codec::default(),
+            move |_| Codec::encrypting(encryption, torrent_keys.clone(), rand::random()),
             torrent_jobs::dispatcher()?,
             on_event,
         )

@@ -103,7 +103,11 @@ impl Torrent {
                 Ok(())
             }
             // Suggestions are only that.
-            Message::KeepAlive | Message::Port(_) | Message::Suggest(_) | Message::Unknown { .. } => Ok(()),
+            Message::Encrypt(_)
+            | Message::KeepAlive
+            | Message::Port(_)
+            | Message::Suggest(_)
+            | Message::Unknown { .. } => Ok(()),
         };
         if let Err(reason) = outcome {
             self.close_peer(now, shared, id, reason);
