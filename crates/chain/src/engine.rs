@@ -283,6 +283,12 @@ impl Chain {
     /// # Errors
     /// As [`Chain::open`].
     pub fn open_dir(params: Params, dir: &Path, config: ChainConfig) -> Result<Self, OpenError> {
+        if dir.join(index::FORMER_DIR).exists() {
+            return Err(OpenError::WrongLayout {
+                found: index::LAYOUT - 1,
+                known: index::LAYOUT,
+            });
+        }
         let store = ChainStore::open_dir(dir)?;
         Self::open(params, store, config)
     }

@@ -102,7 +102,10 @@ pub enum OpenError {
         wanted: Network,
     },
     /// The data directory was written by a version with another layout.
-    #[error("the data directory has layout {found}, this version knows {known}")]
+    #[error(
+        "the data directory has layout {found}, this version knows {known}: choose another, or delete this one and \
+         fetch the chain again"
+    )]
     WrongLayout {
         /// Its layout.
         found: u32,

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use dunlin_store::{CrashDisk, DirFiles, DiskTable, Files, Lock, MemFiles, MemTable, StoreError, Table, Writing};
+use dunlin_store::{CrashDisk, DirFiles, Files, Lock, LogTable, MemFiles, MemTable, StoreError, Table, Writing};
 
-use crate::index::SPACES;
+use crate::index::INDEX;
 
-/// What the engine of the table may keep of what it read: headers are read once, when the chain is opened.
-const TABLE_CACHE: u64 = 1 << 20;
+/// How the names of the table's files begin.
+const TABLE: &str = "headers";
 
 /// The files and the table of one chain.
 #[derive(Clone)]
@@ -43,12 +43,13 @@ impl ChainStore {
             files: Arc::new(disk.files()),
             coins: Arc::new(disk.files()),
             writing: Writing::Steps,
-            table: Arc::new(disk.table()),
+            table: Arc::new(LogTable::new(Arc::new(disk.files()), TABLE, INDEX)),
             lock: None,
         }
     }
 
-    /// A store in `dir`: `blocks/` for block and undo files, `coins/` for the unspent outputs, `index/` for the table.
+    /// A store in `dir`: `blocks/` for block and undo files, `coins/` for the unspent outputs, `headers/` for the
+    /// table.
     ///
     /// # Errors
     /// [`StoreError::InUse`] when another process has it open, and other errors of the disk.
@@ -59,7 +60,11 @@ impl ChainStore {
             files: Arc::new(DirFiles::open(&blocks)?),
             coins: Arc::new(DirFiles::open(&dir.join("coins"))?),
             writing: Writing::Background,
-            table: Arc::new(DiskTable::open(&dir.join("index"), &SPACES, TABLE_CACHE)?),
+            table: Arc::new(LogTable::new(
+                Arc::new(DirFiles::open(&dir.join("headers"))?),
+                TABLE,
+                INDEX,
+            )),
             lock: Some(Arc::new(lock)),
         })
     }

@@ -526,6 +526,22 @@ fn the_first_download_ends_once_and_for_all() {
 }
 
 #[test]
+fn a_directory_of_an_earlier_version_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("index")).unwrap();
+    let opened = Chain::open_dir(Params::new(Network::Regtest), dir.path(), ChainConfig::default());
+    let Err(error @ OpenError::WrongLayout { .. }) = opened else {
+        panic!("it was opened");
+    };
+    assert_eq!(
+        error.to_string(),
+        "the data directory has layout 2, this version knows 3: choose another, or delete this one and fetch the chain \
+         again"
+    );
+    assert!(!dir.path().join("blocks").exists(), "it was touched");
+}
+
+#[test]
 fn a_chain_in_a_directory_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let open = |network| Chain::open_dir(Params::new(network), dir.path(), ChainConfig::default());

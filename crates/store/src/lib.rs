@@ -2,7 +2,9 @@
 //!
 //! Two narrow traits are all that the rest of the program knows of a disk: [`Files`], named files written at an
 //! offset, and [`Table`], ordered key spaces written in atomic batches. [`Lock`] keeps a second process out of a data
-//! directory. [`Layered`], over [`Files`], is the store for what is written once, read once and removed. [`DirFiles`] and [`DiskTable`] put them on a file system, [`MemFiles`] and [`MemTable`] in memory, and
+//! directory. [`Layered`], over [`Files`], is the store for what is written once, read once and
+//! removed; [`LogTable`], over [`Files`] too, the one for what is read when the program starts and then only written.
+//! [`DirFiles`] and [`DiskTable`] put the traits on a file system, [`MemFiles`] and [`MemTable`] in memory, and
 //! [`CrashDisk`] loses power at a chosen operation and comes back with what a real disk might have kept.
 
 mod crash;
@@ -12,6 +14,7 @@ mod error;
 mod files;
 mod layered;
 mod lock;
+mod log_table;
 mod mem;
 mod table;
 
@@ -22,5 +25,6 @@ pub use error::StoreError;
 pub use files::Files;
 pub use layered::{Barrier, Changes, Layered, Pairs, Snapshot, Writing};
 pub use lock::Lock;
+pub use log_table::LogTable;
 pub use mem::{MemFiles, MemTable};
 pub use table::{Batch, Change, Space, Step, Table};

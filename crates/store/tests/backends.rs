@@ -1,7 +1,11 @@
 //! Every backend keeps the same promises.
 #![allow(clippy::unwrap_used)]
 
-use dunlin_store::{Batch, CrashDisk, DirFiles, DiskTable, Files, MemFiles, MemTable, Space, Step, StoreError, Table};
+use std::sync::Arc;
+
+use dunlin_store::{
+    Batch, CrashDisk, DirFiles, DiskTable, Files, LogTable, MemFiles, MemTable, Space, Step, StoreError, Table,
+};
 
 const COINS: Space = Space(0);
 const META: Space = Space(1);
@@ -102,6 +106,16 @@ fn tables_in_memory() {
 #[test]
 fn tables_on_a_crashing_disk() {
     tables_keep_their_promises(&CrashDisk::new(1, None).table());
+}
+
+#[test]
+fn tables_in_a_log() {
+    let disk = CrashDisk::new(1, None);
+    for bulk in [COINS, META, Space(9)] {
+        let open = |disk: &CrashDisk| LogTable::new(Arc::new(disk.files()), &format!("log{}", bulk.0), bulk);
+        tables_keep_their_promises(&open(&disk));
+        assert_eq!(pairs(&open(&disk.process_killed(None)), COINS, b"").len(), 2);
+    }
 }
 
 #[test]
