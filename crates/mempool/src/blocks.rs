@@ -8,7 +8,7 @@ use bitcoin::Transaction;
 use dunlin_chain::rules::{COINBASE_MATURITY, is_final};
 use dunlin_chain::{Coin, Entry as Block, ParsedBlock};
 
-use crate::accept::Origin;
+use crate::accept::Setting;
 use crate::entry::{Entry, Id};
 use crate::{Pool, Ratio};
 
@@ -19,10 +19,17 @@ impl Pool {
     /// A block joined the chain.
     pub fn block_connected(&mut self, block: &ParsedBlock) {
         let confirmed: BTreeSet<Id> = block.txids.iter().filter_map(|txid| self.id(txid)).collect();
+        if let Some(at) = self.view.entry(&block.hash) {
+            let entries = confirmed.iter().filter_map(|id| self.entries.get(id));
+            self.estimator.block_connected(at.height, entries);
+        }
         self.remove(&confirmed);
         // Whatever still spends one of the block's inputs is another transaction.
         let spent = block.transactions().flat_map(|tx| tx.previous_outputs());
         let conflicts: BTreeSet<Id> = spent.filter_map(|outpoint| self.spender_id(&outpoint)).collect();
+        for txid in self.names(&conflicts).iter().chain(&block.txids) {
+            self.deltas.remove(txid);
+        }
         self.remove_with_descendants(conflicts);
         if !self.returned.is_empty() {
             let confirmed: HashSet<_> = block.txids.iter().collect();
@@ -58,7 +65,7 @@ impl Pool {
         }
         self.returned_bytes = 0;
         for tx in std::mem::take(&mut self.returned) {
-            if tx.is_coinbase() || self.admit(now, Arc::clone(&tx), Origin::Returned).is_err() {
+            if tx.is_coinbase() || self.admit(now, Arc::clone(&tx), Setting::Returned, None).is_err() {
                 let here = self.id(&tx.compute_txid()).is_some();
                 // The pool may have it already, as when it came back with another witness.
                 if !here {

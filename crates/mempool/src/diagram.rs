@@ -41,7 +41,7 @@ impl Diagram {
     }
 
     /// Weight and fees at the end of each chunk.
-    fn corners(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+    fn corners(&self) -> impl Iterator<Item = (u64, i64)> + '_ {
         self.chunks.iter().scan(Ratio::default(), |sum, chunk| {
             *sum = sum.add(*chunk);
             Some((sum.weight, sum.fee))
@@ -49,15 +49,15 @@ impl Diagram {
     }
 
     /// Compares the fees of this diagram in `weight` with `fee`. After the last chunk the diagram stays level.
-    fn compare_at(&self, weight: u64, fee: u64) -> Ordering {
+    fn compare_at(&self, weight: u64, fee: i64) -> Ordering {
         let mut sum = Ratio::default();
         for chunk in &self.chunks {
             let end = sum.add(*chunk);
             if end.weight >= weight {
                 // fees = sum.fee + (weight - sum.weight) * chunk.fee / chunk.weight, compared without the division.
-                let part = u128::from(weight - sum.weight) * u128::from(chunk.fee);
-                let scale = u128::from(chunk.weight);
-                return (u128::from(sum.fee) * scale + part).cmp(&(u128::from(fee) * scale));
+                let part = i128::from(weight - sum.weight) * i128::from(chunk.fee);
+                let scale = i128::from(chunk.weight);
+                return (i128::from(sum.fee) * scale + part).cmp(&(i128::from(fee) * scale));
             }
             sum = end;
         }
@@ -69,7 +69,7 @@ impl Diagram {
 mod tests {
     use super::*;
 
-    fn chunks(list: &[(u64, u64)]) -> Vec<Ratio> {
+    fn chunks(list: &[(i64, u64)]) -> Vec<Ratio> {
         list.iter()
             .map(|(fee, weight)| Ratio {
                 fee: *fee,
@@ -78,7 +78,7 @@ mod tests {
             .collect()
     }
 
-    fn check(left: &[(u64, u64)], right: &[(u64, u64)]) -> Option<Ordering> {
+    fn check(left: &[(i64, u64)], right: &[(i64, u64)]) -> Option<Ordering> {
         let forward = compare(&chunks(left), &chunks(right));
         assert_eq!(compare(&chunks(right), &chunks(left)).map(Ordering::reverse), forward);
         forward

@@ -24,6 +24,8 @@ pub struct Entry {
     pub wtxid: Wtxid,
     /// What it pays.
     pub fee: Amount,
+    /// What an operator's priority adds to that, in satoshi.
+    pub delta: i64,
     /// BIP 141 weight.
     pub weight: u64,
     /// Virtual size in bytes, raised where signature operations are dense.
@@ -51,6 +53,7 @@ impl Entry {
             txid,
             wtxid,
             fee,
+            delta: 0,
             weight,
             vsize: adjusted_weight.div_ceil(4),
             sigops,
@@ -62,9 +65,15 @@ impl Entry {
         }
     }
 
+    /// The fee with the operator's priority, in satoshi; by this a transaction is mined, replaced and evicted.
+    pub fn modified_fee(&self) -> i64 {
+        let fee = i64::try_from(self.fee.to_sat()).unwrap_or(i64::MAX);
+        fee.saturating_add(self.delta)
+    }
+
     pub(crate) fn ratio(&self) -> Ratio {
         Ratio {
-            fee: self.fee.to_sat(),
+            fee: self.modified_fee(),
             weight: self.adjusted_weight,
         }
     }

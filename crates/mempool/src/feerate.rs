@@ -47,16 +47,16 @@ impl fmt::Display for FeeRate {
 /// A fee and the weight that it is paid for. Compared by [`Ratio::cmp_rate`], without rounding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ratio {
-    /// Satoshi.
-    pub(crate) fee: u64,
+    /// Satoshi; below zero where an operator's priority takes more than was paid.
+    pub(crate) fee: i64,
     /// Weight units, raised where signature operations are dense.
     pub(crate) weight: u64,
 }
 
 impl Ratio {
     pub(crate) fn cmp_rate(&self, other: &Self) -> Ordering {
-        let left = u128::from(self.fee) * u128::from(other.weight);
-        let right = u128::from(other.fee) * u128::from(self.weight);
+        let left = i128::from(self.fee) * i128::from(other.weight);
+        let right = i128::from(other.fee) * i128::from(self.weight);
         left.cmp(&right)
     }
 
@@ -67,9 +67,12 @@ impl Ratio {
         }
     }
 
-    /// The rate in whole satoshi per 1000 virtual bytes.
+    /// The rate in whole satoshi per 1000 virtual bytes; 0 for a fee below zero.
     pub(crate) fn to_rate(self) -> FeeRate {
-        FeeRate::of(Amount::from_sat(self.fee), self.weight.div_ceil(4))
+        FeeRate::of(
+            Amount::from_sat(self.fee.max(0).unsigned_abs()),
+            self.weight.div_ceil(4),
+        )
     }
 }
 
@@ -97,6 +100,7 @@ mod tests {
         let ratio = |fee, weight| Ratio { fee, weight };
         assert_eq!(ratio(1, 3).cmp_rate(&ratio(2, 6)), Ordering::Equal);
         assert_eq!(ratio(333_333, 1_000_000).cmp_rate(&ratio(1, 3)), Ordering::Less);
-        assert_eq!(ratio(u64::MAX, 1).cmp_rate(&ratio(u64::MAX, 2)), Ordering::Greater);
+        assert_eq!(ratio(i64::MAX, 1).cmp_rate(&ratio(i64::MAX, 2)), Ordering::Greater);
+        assert_eq!(ratio(-1, 3).cmp_rate(&ratio(0, 1)), Ordering::Less);
     }
 }

@@ -83,8 +83,17 @@ pub(crate) struct TooLarge;
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
     pub(crate) ratio: Ratio,
+    /// Transactions of the graph, or earlier newcomers of the same plan by [`newcomer`].
     pub(crate) parents: BTreeSet<Id>,
 }
+
+/// Stands for the candidate in this place of a plan, which has no number yet.
+pub(crate) const fn newcomer(place: usize) -> Id {
+    FIRST_NEWCOMER + place as Id
+}
+
+/// No transaction ever gets so high a number.
+const FIRST_NEWCOMER: Id = 1 << 63;
 
 /// The chunks of every cluster that a change touches, before and after.
 #[derive(Debug)]
@@ -178,16 +187,19 @@ impl Graph {
         cluster.chunks.iter().find(|chunk| chunk.members.contains(&id))
     }
 
-    /// What `candidate` joining and `removed` leaving would do to the clusters concerned.
+    /// What `candidates` joining, parents before children, and `removed` leaving would do to the clusters concerned.
     pub(crate) fn plan(
         &self,
         removed: &BTreeSet<Id>,
-        candidate: &Candidate,
+        candidates: &[Candidate],
         limits: ClusterLimits,
     ) -> Result<Plan, TooLarge> {
-        /// Stands for the candidate, which has no number yet.
-        const NEW: Id = Id::MAX;
-        let clusters = self.clusters_of(removed.iter().chain(&candidate.parents).copied());
+        let new = |id: Id| {
+            let place = id.checked_sub(FIRST_NEWCOMER)?;
+            candidates.get(usize::try_from(place).ok()?)
+        };
+        let parents_of_new = candidates.iter().flat_map(|candidate| &candidate.parents);
+        let clusters = self.clusters_of(removed.iter().chain(parents_of_new).copied());
         let concerned: Vec<&Cluster> = clusters.iter().filter_map(|id| self.clusters.get(id)).collect();
         let before = concerned
             .iter()
@@ -200,25 +212,23 @@ impl Graph {
             .filter(|id| !removed.contains(id))
             .copied()
             .collect();
-        left.insert(NEW);
+        left.extend((0..candidates.len()).map(newcomer));
         let parents = |id: Id| -> BTreeSet<Id> {
-            if id == NEW {
-                candidate.parents.clone()
-            } else {
-                self.parents(id)
+            match new(id) {
+                Some(candidate) => candidate.parents.clone(),
+                None => self.parents(id),
             }
         };
         let neighbours = |id: Id| -> BTreeSet<Id> {
             let mut all = parents(id);
-            if id != NEW {
-                all.extend(self.children(id));
-                if candidate.parents.contains(&id) {
-                    all.insert(NEW);
-                }
-            }
+            all.extend(self.children(id));
+            let spending = (0..)
+                .zip(candidates)
+                .filter(|(_, candidate)| candidate.parents.contains(&id));
+            all.extend(spending.map(|(place, _)| newcomer(place)));
             all
         };
-        let ratio = |id: Id| if id == NEW { candidate.ratio } else { self.ratio(id) };
+        let ratio = |id: Id| new(id).map_or_else(|| self.ratio(id), |candidate| candidate.ratio);
         let mut after = Vec::new();
         for members in components(left, neighbours) {
             let weight = members
@@ -263,6 +273,21 @@ impl Graph {
         );
         members.insert(id);
         self.form(members);
+    }
+
+    /// Gives a transaction another fee and puts its cluster in order again.
+    pub(crate) fn set_ratio(&mut self, id: Id, ratio: Ratio) {
+        let members = self.dissolve(self.clusters_of(std::iter::once(id)));
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.ratio = ratio;
+        }
+        self.form(members);
+    }
+
+    /// The chunks of the cluster that a transaction is in, in mining order.
+    pub(crate) fn cluster_of(&self, id: Id) -> Option<&[Chunk]> {
+        let cluster = self.clusters.get(&self.nodes.get(&id)?.cluster)?;
+        Some(&cluster.chunks)
     }
 
     /// Removes transactions; what is left of their clusters is put in order again.
@@ -418,14 +443,14 @@ mod tests {
 
     const LIMITS: ClusterLimits = ClusterLimits { count: 4, weight: 1000 };
 
-    fn candidate(fee: u64, parents: &[Id]) -> Candidate {
+    fn candidate(fee: i64, parents: &[Id]) -> Candidate {
         Candidate {
             ratio: Ratio { fee, weight: 100 },
             parents: parents.iter().copied().collect(),
         }
     }
 
-    fn graph(txs: &[(u64, &[Id])]) -> Graph {
+    fn graph(txs: &[(i64, &[Id])]) -> Graph {
         let mut graph = Graph::default();
         for (id, (fee, parents)) in txs.iter().enumerate() {
             graph.insert(id as Id, candidate(*fee, parents), BTreeSet::new());
@@ -467,12 +492,14 @@ mod tests {
         assert!(!graph.fits(801, [1].into_iter(), LIMITS));
         assert_eq!(
             graph
-                .plan(&BTreeSet::new(), &candidate(1, &[1, 3]), LIMITS)
+                .plan(&BTreeSet::new(), &[candidate(1, &[1, 3])], LIMITS)
                 .unwrap_err(),
             TooLarge
         );
         assert!(
-            graph.plan(&BTreeSet::from([3]), &candidate(1, &[1, 2]), LIMITS).is_ok(),
+            graph
+                .plan(&BTreeSet::from([3]), &[candidate(1, &[1, 2])], LIMITS)
+                .is_ok(),
             "one leaves"
         );
     }
@@ -480,7 +507,9 @@ mod tests {
     #[test]
     fn a_plan_shows_both_sides() {
         let graph = graph(&[(10, &[]), (1, &[0]), (50, &[])]);
-        let plan = graph.plan(&BTreeSet::from([1]), &candidate(30, &[0]), LIMITS).unwrap();
+        let plan = graph
+            .plan(&BTreeSet::from([1]), &[candidate(30, &[0])], LIMITS)
+            .unwrap();
         let rates = |list: &[Ratio]| list.iter().map(|ratio| (ratio.fee, ratio.weight)).collect::<Vec<_>>();
         assert_eq!(rates(&plan.before), [(10, 100), (1, 100)]);
         assert_eq!(rates(&plan.after), [(40, 200)]);
@@ -510,18 +539,20 @@ mod tests {
             if graph.fits(100, parents.iter().copied(), limits) {
                 let new = Candidate {
                     ratio: Ratio {
-                        fee: next(1000),
+                        fee: next(1000) as i64,
                         weight: 100,
                     },
                     parents,
                 };
-                let plan = graph.plan(&BTreeSet::new(), &new, limits).unwrap();
+                let plan = graph
+                    .plan(&BTreeSet::new(), std::slice::from_ref(&new), limits)
+                    .unwrap();
                 graph.insert(id, new, BTreeSet::new());
                 alive.push(id);
                 // What the plan foretold is what happened.
                 let cluster = &graph.clusters[&graph.nodes[&id].cluster];
-                let mut fees: Vec<u64> = cluster.chunks.iter().map(|chunk| chunk.ratio.fee).collect();
-                let mut planned: Vec<u64> = plan.after.iter().map(|ratio| ratio.fee).collect();
+                let mut fees: Vec<i64> = cluster.chunks.iter().map(|chunk| chunk.ratio.fee).collect();
+                let mut planned: Vec<i64> = plan.after.iter().map(|ratio| ratio.fee).collect();
                 fees.sort_unstable();
                 planned.sort_unstable();
                 assert_eq!(fees, planned);

@@ -10,22 +10,32 @@ mod accept;
 mod blocks;
 mod config;
 mod diagram;
+mod dump;
 mod entry;
+mod estimate;
 mod feerate;
 mod floor;
 mod graph;
 mod limits;
 mod linearize;
+mod package;
 mod policy;
 mod pool;
+mod priority;
 mod reject;
 mod replace;
 mod template;
 
 pub use config::Config;
+pub use dump::{DumpError, DumpedTx, ImportOptions, Imported, import, save};
 pub use entry::Entry;
+pub use estimate::{Estimate, EstimateFileError, Estimator};
 pub use feerate::FeeRate;
 use feerate::Ratio;
+pub use package::{
+    MAX_PACKAGE_COUNT, PackageError, PackageErrorKind, PackageOutcome, PackageTx, is_child_with_parents_tree,
+};
 pub use pool::{Accepted, Info, Pool};
+pub use priority::Priority;
 pub use reject::{PoolReject, RejectKind, RejectKind as PoolRejectKind};
 pub use template::{Template, TemplateError, TemplateTx};

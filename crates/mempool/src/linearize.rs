@@ -116,7 +116,7 @@ fn bits(mut set: u64) -> impl Iterator<Item = usize> {
 mod tests {
     use super::*;
 
-    fn problem(txs: &[(u64, u64, &[usize])]) -> Problem {
+    fn problem(txs: &[(i64, u64, &[usize])]) -> Problem {
         Problem {
             ratios: txs
                 .iter()
@@ -168,13 +168,13 @@ mod tests {
     #[test]
     fn a_full_cluster_is_put_in_order_with_falling_chunks() {
         // Every transaction spends two earlier ones; fees jump about.
-        let txs: Vec<(u64, u64, Vec<usize>)> = (0..MAX_CLUSTER)
+        let txs: Vec<(i64, u64, Vec<usize>)> = (0..MAX_CLUSTER)
             .map(|index| {
                 let parents = if index < 2 { vec![] } else { vec![index - 1, index / 2] };
-                ((index as u64 * 37) % 101, 100 + (index as u64 * 13) % 50, parents)
+                ((index as i64 * 37) % 101, 100 + (index as u64 * 13) % 50, parents)
             })
             .collect();
-        let borrowed: Vec<(u64, u64, &[usize])> = txs.iter().map(|(f, w, p)| (*f, *w, p.as_slice())).collect();
+        let borrowed: Vec<(i64, u64, &[usize])> = txs.iter().map(|(f, w, p)| (*f, *w, p.as_slice())).collect();
         let solution = problem(&borrowed).solve();
         let place = |index: usize| solution.order.iter().position(|at| *at == index);
         for (index, (_, _, parents)) in txs.iter().enumerate() {

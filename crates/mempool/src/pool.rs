@@ -8,8 +8,9 @@ use bitcoin::{Amount, OutPoint, Transaction, Txid, Wtxid};
 use dunlin_chain::View;
 
 use crate::entry::{Entry, Id};
+use crate::estimate::Estimator;
 use crate::floor::Floor;
-use crate::graph::{Candidate, ClusterLimits, Graph};
+use crate::graph::{Candidate, Chunk, ClusterLimits, Graph};
 use crate::{Config, FeeRate};
 
 /// What came of a transaction that was taken.
@@ -25,6 +26,10 @@ pub struct Accepted {
     pub vsize: u64,
     /// Transactions that it put out, their descendants included.
     pub replaced: Vec<Txid>,
+    /// The fee rate that it was judged by, in satoshi per 1000 virtual bytes; operators' priorities included.
+    pub effective_feerate: i64,
+    /// The transactions whose fees and sizes make that rate.
+    pub effective_includes: Vec<Wtxid>,
 }
 
 /// The pool in figures.
@@ -72,6 +77,10 @@ pub struct Pool {
     /// Transactions of disconnected blocks, the oldest block first.
     pub(crate) returned: VecDeque<Arc<Transaction>>,
     pub(crate) returned_bytes: u64,
+    /// What an operator's priorities add to fees, in satoshi, for transactions here or not.
+    pub(crate) deltas: BTreeMap<Txid, i64>,
+    pub(crate) estimator: Estimator,
+    loaded: bool,
     /// A block was disconnected since the last [`Pool::after_reorg`].
     pub(crate) reorganised: bool,
 }
@@ -97,6 +106,9 @@ impl Pool {
             clock: 0,
             returned: VecDeque::new(),
             returned_bytes: 0,
+            deltas: BTreeMap::new(),
+            estimator: Estimator::default(),
+            loaded: true,
             reorganised: false,
         }
     }
@@ -200,10 +212,50 @@ impl Pool {
             .map(|chunk| chunk.ratio.to_rate())
     }
 
-    /// Fee and sigop-adjusted weight of the chunk with which a transaction would be mined.
-    pub fn chunk(&self, txid: &Txid) -> Option<(Amount, u64)> {
+    /// Modified fee in satoshi and sigop-adjusted weight of the chunk with which a transaction would be mined.
+    pub fn chunk(&self, txid: &Txid) -> Option<(i64, u64)> {
         let chunk = self.graph.chunk_of(*self.by_txid.get(txid)?)?;
-        Some((Amount::from_sat(chunk.ratio.fee), chunk.ratio.weight))
+        Some((chunk.ratio.fee, chunk.ratio.weight))
+    }
+
+    /// The chunks of a transaction's cluster in mining order: modified fee in satoshi, sigop-adjusted weight, members.
+    pub fn cluster(&self, txid: &Txid) -> Option<Vec<(i64, u64, Vec<Txid>)>> {
+        let chunks = self.graph.cluster_of(*self.by_txid.get(txid)?)?;
+        let shown = |chunk: &Chunk| {
+            let members = chunk.members.iter().filter_map(|id| self.entries.get(id));
+            (
+                chunk.ratio.fee,
+                chunk.ratio.weight,
+                members.map(|entry| entry.txid).collect(),
+            )
+        };
+        Some(chunks.iter().map(shown).collect())
+    }
+
+    /// All transactions, those that are mined first at the beginning, and parents before children.
+    pub fn by_mining_order(&self) -> impl Iterator<Item = &Entry> {
+        let members = self.graph.by_rate().flat_map(|(_, chunk)| &chunk.members);
+        members.filter_map(|id| self.entries.get(id))
+    }
+
+    /// What was learned about fee rates.
+    pub fn estimator(&self) -> &Estimator {
+        &self.estimator
+    }
+
+    /// Goes on with what was learned about fee rates before.
+    pub fn set_estimator(&mut self, estimator: Estimator) {
+        self.estimator = estimator;
+    }
+
+    /// Have the transactions of an earlier run been looked through? True unless somebody said otherwise.
+    pub fn is_loaded(&self) -> bool {
+        self.loaded
+    }
+
+    /// Tells whether the transactions of an earlier run have been looked through.
+    pub fn set_loaded(&mut self, loaded: bool) {
+        self.loaded = loaded;
     }
 
     /// Rises with every transaction that enters or leaves.
@@ -308,12 +360,23 @@ impl Pool {
         id
     }
 
+    /// Says when a transaction came.
+    pub(crate) fn date(&mut self, txid: &Txid, time: u64) {
+        let Some(id) = self.id(txid) else { return };
+        if let Some(entry) = self.entries.get_mut(&id) {
+            self.by_time.remove(&(entry.time, id));
+            entry.time = time;
+            self.by_time.insert((time, id));
+        }
+    }
+
     /// Takes transactions out. What stays behind must not miss them as parents, unless they are confirmed now.
     pub(crate) fn remove(&mut self, ids: &BTreeSet<Id>) {
         self.graph.remove(ids);
         for id in ids {
             let Some(entry) = self.entries.remove(id) else { continue };
             self.sequence += 1;
+            self.estimator.left(&entry.txid);
             self.by_txid.remove(&entry.txid);
             self.by_wtxid.remove(&entry.wtxid);
             for input in &entry.tx.input {

@@ -13,6 +13,8 @@ pub enum RejectKind {
     MissingInputs(Vec<OutPoint>),
     /// Valid perhaps, but not wanted here or not yet.
     Policy,
+    /// It pays too little by itself; with a child that pays for both it may get in.
+    Reconsiderable,
     /// Invalid by the rules of the chain.
     Consensus,
     /// The transaction is here or confirmed already.
@@ -40,10 +42,18 @@ pub struct PoolReject {
 }
 
 impl PoolReject {
-    pub(crate) fn policy(reason: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn policy(reason: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
             kind: RejectKind::Policy,
+            detail: detail.into(),
+        }
+    }
+
+    pub(crate) fn reconsiderable(reason: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            kind: RejectKind::Reconsiderable,
             detail: detail.into(),
         }
     }

@@ -126,7 +126,7 @@ impl Pool {
 /// A rate as a ratio of fee and weight.
 fn least(rate: FeeRate) -> Ratio {
     Ratio {
-        fee: rate.sat_per_kvb(),
+        fee: i64::try_from(rate.sat_per_kvb()).unwrap_or(i64::MAX),
         weight: 4000,
     }
 }

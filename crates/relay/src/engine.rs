@@ -84,6 +84,10 @@ impl Engine {
                 let result = self.pool_mut().accept(unix, tx.clone());
                 Done::Tx { source, tx, result }
             }
+            Job::AcceptPackage { link, txs } => {
+                let outcome = self.pool_mut().accept_package(unix, &txs, None);
+                Done::Package { link, txs, outcome }
+            }
             Job::ReadBlock { .. } => {
                 let done = read_block(&self.chain.view(), &job);
                 if let Some(Done::BlockRead {

@@ -13,7 +13,7 @@ use dunlin_chain::{
     BlockDecodeError, BlockError, BlockOutcome, HeaderReject, HeadersAccepted, OperateError, ParsedBlock, StoreError,
     Verification, VerifyReport,
 };
-use dunlin_mempool::{Accepted, PoolReject};
+use dunlin_mempool::{Accepted, PackageOutcome, PoolReject};
 use dunlin_peer::{Direction, LinkId, Now};
 
 use crate::bans::{Ban, Subnet};
@@ -351,6 +351,13 @@ pub enum Job {
         /// The transaction.
         tx: Arc<Transaction>,
     },
+    /// Offer a parent that pays too little, with its child, to the mempool.
+    AcceptPackage {
+        /// Who sent them.
+        link: LinkId,
+        /// The parent, then the child.
+        txs: [Arc<Transaction>; 2],
+    },
     /// Read a block for a peer.
     ReadBlock {
         /// Who asked.
@@ -439,6 +446,15 @@ pub enum Done {
         tx: Arc<Transaction>,
         /// What the mempool says.
         result: Result<Accepted, PoolReject>,
+    },
+    /// Answer to [`Job::AcceptPackage`].
+    Package {
+        /// Who sent them.
+        link: LinkId,
+        /// The parent, then the child.
+        txs: [Arc<Transaction>; 2],
+        /// What the mempool says.
+        outcome: PackageOutcome,
     },
     /// Answer to [`Job::ReadBlock`].
     BlockRead {

@@ -352,6 +352,10 @@ impl Relay {
                     self.node.out.event(Event::TxSubmitted { ticket, result });
                 }
             }
+            Done::Package { link, txs, outcome } => {
+                self.node.peer_job_done(link);
+                self.txs.on_package(&mut self.node, link, &txs, &outcome);
+            }
             Done::BlockRead {
                 link,
                 hash,

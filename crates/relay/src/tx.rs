@@ -3,6 +3,7 @@
 pub(crate) mod announce;
 pub(crate) mod feefilter;
 mod orphans;
+mod packages;
 mod requests;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,6 +87,8 @@ pub(crate) struct TxRelay {
     requests: Requests,
     orphans: Orphans,
     rejected: Known,
+    /// Refused for what they pay by themselves, and pairs of parent and child that were judged together.
+    reconsiderable: Known,
     confirmed: Known,
     /// Given to the mempool, not judged yet.
     judging: BTreeSet<Wtxid>,
@@ -101,6 +104,7 @@ impl TxRelay {
             requests: Requests::new(salt),
             orphans: Orphans::default(),
             rejected: Known::new(REJECTED),
+            reconsiderable: Known::new(REJECTED),
             confirmed: Known::new(CONFIRMED),
             judging: BTreeSet::new(),
             judging_of: BTreeMap::new(),
@@ -146,7 +150,7 @@ impl TxRelay {
             self.orphans.add_announcer(&wtxid, link);
             return self.ask_for_parents(node, link, &tx);
         }
-        if !self.have(node, &id) {
+        if !self.have(node, &id) && !self.pays_too_little(node, &id) {
             self.request(node, link, id);
         }
     }
@@ -235,6 +239,10 @@ impl TxRelay {
         if known || self.judging_of.get(&link).is_some_and(|count| *count >= MAX_JUDGING) {
             return;
         }
+        if self.pays_too_little(node, &TxId::Wtxid(wtxid)) {
+            // By itself it would be refused again; the child that asked for it may pay for it.
+            return self.try_with_child(node, link, &tx);
+        }
         self.judge(node, link, tx, wtxid);
     }
 
@@ -275,30 +283,28 @@ impl TxRelay {
         };
         let known = matches!(result, Err(reject) if reject.kind == PoolRejectKind::AlreadyKnown);
         match result {
-            Ok(_) => {
-                node.out.event(Event::TxAccepted { txid, wtxid, from });
-                if let Some(peer) = from.and_then(|link| node.peers.get_mut(&link)) {
-                    peer.tx.last = Some(node.now);
-                }
-                self.settled(txid, wtxid);
-                self.announce(node, txid, wtxid);
-                for (link, child) in self.orphans.children(txid) {
-                    let wtxid = child.compute_wtxid();
-                    self.judge(node, link, child, wtxid);
-                }
-            }
+            Ok(_) => self.accepted(node, from, txid, wtxid),
             // Submitting again what is in the pool announces it again.
             Err(_) if known && from.is_none() => self.announce(node, txid, wtxid),
             Err(reject) => {
                 if let Some(link) = from {
-                    node.out.event(Event::TxRejected {
-                        txid,
-                        reason: reject.reason.clone(),
-                        from: link,
-                    });
-                    self.refused(node, link, tx, reject);
+                    self.refused(node, link, tx, reject, true);
                 }
             }
+        }
+    }
+
+    /// A transaction is in the mempool.
+    fn accepted(&mut self, node: &mut Node, from: Option<LinkId>, txid: Txid, wtxid: Wtxid) {
+        node.out.event(Event::TxAccepted { txid, wtxid, from });
+        if let Some(peer) = from.and_then(|link| node.peers.get_mut(&link)) {
+            peer.tx.last = Some(node.now);
+        }
+        self.settled(txid, wtxid);
+        self.announce(node, txid, wtxid);
+        for (link, child) in self.orphans.children(txid) {
+            let wtxid = child.compute_wtxid();
+            self.judge(node, link, child, wtxid);
         }
     }
 
@@ -308,10 +314,23 @@ impl TxRelay {
         self.requests.forget(wtxid.to_byte_array());
     }
 
-    fn refused(&mut self, node: &mut Node, link: LinkId, tx: &Arc<Transaction>, reject: &PoolReject) {
+    /// `first`: it was judged by itself, so a child may still help.
+    fn refused(&mut self, node: &mut Node, link: LinkId, tx: &Arc<Transaction>, reject: &PoolReject, first: bool) {
         let (txid, wtxid) = (tx.compute_txid(), tx.compute_wtxid());
+        node.out.event(Event::TxRejected {
+            txid,
+            reason: reject.reason.clone(),
+            from: link,
+        });
         match &reject.kind {
             PoolRejectKind::MissingInputs(_) => self.adopt(node, link, tx),
+            PoolRejectKind::Reconsiderable => {
+                self.settled(txid, wtxid);
+                self.reconsiderable.insert(node.salt.shorten(wtxid.as_ref()));
+                if first {
+                    self.try_with_child(node, link, tx);
+                }
+            }
             PoolRejectKind::Store => {}
             PoolRejectKind::AlreadyKnown => self.settled(txid, wtxid),
             PoolRejectKind::Policy | PoolRejectKind::Consensus => {
@@ -330,7 +349,7 @@ impl TxRelay {
     /// Keeps a transaction whose parents are missing, and asks its announcers for them.
     fn adopt(&mut self, node: &mut Node, link: LinkId, tx: &Arc<Transaction>) {
         let (txid, wtxid) = (tx.compute_txid(), tx.compute_wtxid());
-        let refused = |parent: &Txid| self.rejected.contains(node.salt.shorten(parent.as_ref()));
+        let refused = |parent: &Txid| self.refused_parent(node.salt, parent);
         if tx.input.iter().any(|input| refused(&input.previous_output.txid)) {
             // It will not do better than its parent.
             self.rejected.insert(node.salt.shorten(wtxid.as_ref()));
@@ -365,6 +384,7 @@ impl TxRelay {
     /// The tip changed: what was refused may be fine now, what a lost block confirmed may come again.
     pub(crate) fn tip_changed(&mut self, disconnected: bool) {
         self.rejected.clear();
+        self.reconsiderable.clear();
         if disconnected {
             self.confirmed.clear();
         }

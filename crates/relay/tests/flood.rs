@@ -164,6 +164,39 @@ fn an_orphans_parent_is_fetched_by_its_txid() {
 }
 
 #[test]
+fn a_child_pays_for_a_parent_whichever_comes_first() {
+    for parent_first in [false, true] {
+        let (mut bed, _, _) = ring(2, true);
+        let base = money::chain_of(110, START - 60, &[]);
+        let wallet = money::Wallet::new(1);
+        let (from, value) = money::reward(&base[0]);
+        let parent = wallet.spend(from, value, 1, 0);
+        let (coin, value) = (OutPoint::new(parent.compute_txid(), 0), parent.output[0].value);
+        let child = wallet.spend(coin, value, 1, money::FEE);
+        let hand = bed.hand(0);
+        if parent_first {
+            bed.say(hand, message(&parent));
+            bed.run(SECOND);
+            assert_eq!(bed.members[0].pool_len(), 0, "it pays nothing");
+            bed.say(hand, Message::Inv(vec![Inventory::WTx(parent.compute_wtxid())]));
+            bed.run(SECOND);
+            assert!(asked_for(&mut bed, hand).is_empty(), "it is not wanted again by itself");
+        }
+        bed.say(hand, message(&child));
+        bed.run(SECOND);
+        assert_eq!(
+            asked_for(&mut bed, hand),
+            [Inventory::WitnessTransaction(parent.compute_txid())]
+        );
+        bed.say(hand, message(&parent));
+        bed.run(5 * SECOND);
+        // The second member hears of both and has to ask for the parent by the child, too.
+        assert!(all_have(&bed, &parent) && all_have(&bed, &child), "{parent_first}");
+        assert!(bed.misbehaviours(0).is_empty() && bed.misbehaviours(1).is_empty());
+    }
+}
+
+#[test]
 fn a_fee_filter_and_a_wish_for_no_transactions_are_respected() {
     let (mut bed, parent, child) = ring(1, true);
     let (poor, rich) = (bed.hand(0), bed.hand(0));

@@ -56,6 +56,19 @@ impl Holder {
     /// # Panics
     /// When a coin does not belong to this holder.
     pub fn spend(&self, coins: &[(OutPoint, Amount)], outputs: Vec<TxOut>) -> Transaction {
+        self.spend_version(transaction::Version::TWO, coins, outputs)
+    }
+
+    /// The same in a transaction of another version.
+    ///
+    /// # Panics
+    /// When a coin does not belong to this holder.
+    pub fn spend_version(
+        &self,
+        version: transaction::Version,
+        coins: &[(OutPoint, Amount)],
+        outputs: Vec<TxOut>,
+    ) -> Transaction {
         let input = |coin: &(OutPoint, Amount)| TxIn {
             previous_output: coin.0,
             script_sig: ScriptBuf::new(),
@@ -63,7 +76,7 @@ impl Holder {
             witness: Witness::new(),
         };
         let mut transaction = Transaction {
-            version: transaction::Version::TWO,
+            version,
             lock_time: LockTime::ZERO,
             input: coins.iter().map(input).collect(),
             output: outputs,

@@ -24,6 +24,8 @@ pub const INVALID_ADDRESS_OR_KEY: i32 = -5;
 pub const INVALID_PARAMETER: i32 = -8;
 /// The part that could answer is not running.
 pub const NOT_CONNECTED: i32 = -9;
+/// Blocks are still being fetched.
+pub const CLIENT_IN_INITIAL_DOWNLOAD: i32 = -10;
 /// Our own data does not allow it.
 pub const DATABASE_ERROR: i32 = -20;
 /// Raw bytes that do not decode.

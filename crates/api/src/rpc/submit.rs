@@ -31,23 +31,8 @@ pub(crate) async fn sendrawtransaction(call: Call) -> Answer {
             "TX decode failed. Make sure the tx has at least one input.",
         )
     })?;
-    let burns = |output: &bitcoin::TxOut| {
-        (script::is_unspendable(&output.script_pubkey) || !script::has_valid_ops(&output.script_pubkey))
-            && output.value.to_sat() > max_burn
-    };
-    if tx.output.iter().any(burns) {
-        let text = "Unspendable output exceeds maximum configured by user (maxburnamount)";
-        return Err(RpcError::new(VERIFY_ERROR, text));
-    }
-    let max_fee_rate = if call.given(1) {
-        call.amount(1)?
-    } else {
-        DEFAULT_MAX_FEE_RATE
-    };
-    if max_fee_rate >= FEE_RATE_LIMIT {
-        let text = "Fee rates larger than or equal to 1BTC/kvB are not accepted";
-        return Err(RpcError::new(INVALID_PARAMETER, text));
-    }
+    check_burn(&tx, max_burn)?;
+    let max_fee_rate = max_fee_rate(&call, 1)?;
     let bitcoin = call.bitcoin()?;
     let tx = Arc::new(tx);
     let checks = {
@@ -65,6 +50,33 @@ pub(crate) async fn sendrawtransaction(call: Call) -> Answer {
         Err(SubmitTxError::Backend(error)) => return Err(error.into()),
     }
     Ok(txid.to_string().into())
+}
+
+/// The fee rate above which the caller wants nothing to be taken, in satoshi per 1000 virtual bytes; 0 for no bound.
+pub(super) fn max_fee_rate(call: &Call, position: usize) -> Result<u64, RpcError> {
+    let rate = if call.given(position) {
+        call.amount(position)?
+    } else {
+        DEFAULT_MAX_FEE_RATE
+    };
+    if rate >= FEE_RATE_LIMIT {
+        let text = "Fee rates larger than or equal to 1BTC/kvB are not accepted";
+        return Err(RpcError::new(INVALID_PARAMETER, text));
+    }
+    Ok(rate)
+}
+
+/// Refuses an output that nobody can spend and that holds more than `most` satoshi.
+pub(super) fn check_burn(tx: &Transaction, most: u64) -> Result<(), RpcError> {
+    let burns = |output: &bitcoin::TxOut| {
+        (script::is_unspendable(&output.script_pubkey) || !script::has_valid_ops(&output.script_pubkey))
+            && output.value.to_sat() > most
+    };
+    if tx.output.iter().any(burns) {
+        let text = "Unspendable output exceeds maximum configured by user (maxburnamount)";
+        return Err(RpcError::new(VERIFY_ERROR, text));
+    }
+    Ok(())
 }
 
 /// Whether the pool has the transaction already. Fails when it is confirmed or pays far too much.

@@ -3,17 +3,17 @@
 use super::method::{Arg, Kind, Method, Run};
 use super::{
     block_stats, chain, coins, control, deployments, index, mempool, mining, net, operate, own, raw_tx, snapshot,
-    submit, torrents, tx_proof,
+    submit, table_mempool, torrents, tx_proof,
 };
 
 /// All methods.
 pub(crate) fn all() -> Vec<&'static Method> {
-    METHODS.iter().collect()
+    METHODS.iter().chain(table_mempool::METHODS).collect()
 }
 
 /// The method of this name.
 pub(crate) fn find(name: &str) -> Option<&'static Method> {
-    METHODS.iter().find(|method| method.name == name)
+    all().into_iter().find(|method| method.name == name)
 }
 
 macro_rules! waits {

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use super::address_file;
 use super::answers::Answers;
-use super::peer_files;
+use super::{mempool_file, peer_files};
 use crate::cli::RunArgs;
 
 /// Threads that read blocks for peers.
@@ -35,7 +35,7 @@ const RESOLVE_THREADS: usize = 3;
 const AT_THE_DOOR: usize = 16;
 /// How often the log tells how far the sync has come.
 const TELL_SYNC: Duration = Duration::from_secs(5);
-/// How often known addresses are saved.
+/// How often known addresses, the memory pool and the fee estimates are saved.
 const SAVE_ADDRESSES: Duration = Duration::from_secs(15 * 60);
 
 /// The running Bitcoin peer.
@@ -50,6 +50,7 @@ pub(crate) struct Bitcoin {
     pub(super) indexes: Indexes,
     fault: Fault,
     commit: Mutex<Option<JoinHandle<()>>>,
+    pool_loader: Mutex<Option<JoinHandle<()>>>,
     indexer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -84,7 +85,23 @@ impl Bitcoin {
         let import = Importing::new(&chain, &args.load_block).context("--load-block")?;
         let view = chain.view();
         let (indexes, indexer) = start_indexes(&args.index, dir, view.clone())?;
-        let pool = Arc::new(RwLock::new(Pool::new(dunlin_mempool::Config::default(), view.clone())));
+        let mut pool = Pool::new(dunlin_mempool::Config::default(), view.clone());
+        pool.set_loaded(false);
+        mempool_file::load_estimates(dir, &mut pool);
+        let pool = Arc::new(RwLock::new(pool));
+        let (caught_up, caught_up_receiver) = channel::<()>();
+        let pool_loader = {
+            let (dir, pool, stop) = (dir.to_owned(), Arc::clone(&pool), stop.clone());
+            std::thread::Builder::new()
+                .name("mempool-load".to_owned())
+                .spawn(move || {
+                    // Before the stored blocks are connected, what spends from them would be refused.
+                    if caught_up_receiver.recv().is_ok() {
+                        mempool_file::load(&dir, &pool, &stop);
+                    }
+                })
+                .context("cannot start a thread")?
+        };
         let listen = args
             .listen
             .unwrap_or_else(|| default_listen(args.network, params.default_port));
@@ -99,7 +116,7 @@ impl Bitcoin {
         let commit_fault = Arc::clone(&fault);
         let commit = std::thread::Builder::new()
             .name("chain".to_owned())
-            .spawn(move || commit(engine, &jobs, &stop_on_failure, &commit_fault))
+            .spawn(move || commit(engine, &jobs, caught_up, &stop_on_failure, &commit_fault))
             .context("cannot start the chain's thread")?;
 
         let regtest = args.network == Network::Regtest;
@@ -176,15 +193,21 @@ impl Bitcoin {
             indexes,
             fault,
             commit: Mutex::new(Some(commit)),
+            pool_loader: Mutex::new(Some(pool_loader)),
             indexer: Mutex::new(indexer),
         })
     }
 
-    /// Saves the known addresses now and then, until the process stops.
+    /// Saves the known addresses and the memory pool now and then, until the process stops.
     pub(super) async fn save_addresses(&self) {
         loop {
             tokio::time::sleep(SAVE_ADDRESSES).await;
             self.save_addresses_now().await;
+            let (dir, pool) = (self.dir.clone(), Arc::clone(&self.pool));
+            let saved = tokio::task::spawn_blocking(move || mempool_file::save(&dir, &pool)).await;
+            if let Ok(Err(error)) = saved {
+                tracing::warn!("{error:#}");
+            }
         }
     }
 
@@ -202,7 +225,7 @@ impl Bitcoin {
         }
     }
 
-    /// Closes all links, then the chain.
+    /// Closes all links, then the chain, and saves the memory pool.
     ///
     /// # Errors
     /// When the node did not stop because it was asked to, or could not save everything.
@@ -217,6 +240,10 @@ impl Bitcoin {
         }
         if commit.is_some_and(|thread| thread.join().is_err()) {
             bail!("the chain's thread failed; the next start goes on from its last flush");
+        }
+        let pool_loader = self.pool_loader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if pool_loader.is_none_or(|thread| thread.join().is_ok()) {
+            mempool_file::save(&self.dir, &self.pool)?;
         }
         match self.fault.get() {
             None => Ok(()),
@@ -311,8 +338,17 @@ fn block_bytes(job: &Job) -> Option<usize> {
     }
 }
 
-/// The one writer of the chain.
-fn commit(mut engine: Engine, jobs: &Receiver<Work>, stop: &Stop, fault: &Fault) {
+/// Whether no stored block is left to be connected after a job.
+fn is_caught_up(done: &Done) -> bool {
+    match done {
+        Done::CaughtUp { result, more } => !more && matches!(result, Ok(outcome) if !outcome.more),
+        Done::Advanced { result } => matches!(result, Ok(outcome) if !outcome.more),
+        _ => false,
+    }
+}
+
+/// The one writer of the chain. Says once when the stored blocks are connected.
+fn commit(mut engine: Engine, jobs: &Receiver<Work>, caught_up: Sender<()>, stop: &Stop, fault: &Fault) {
     // However this thread ends, a node without a chain must not pretend to be one.
     struct StopOnExit<'a>(&'a Stop);
     impl Drop for StopOnExit<'_> {
@@ -321,6 +357,7 @@ fn commit(mut engine: Engine, jobs: &Receiver<Work>, stop: &Stop, fault: &Fault)
         }
     }
     let _guard = StopOnExit(stop);
+    let mut caught_up = Some(caught_up);
     let mut held = None;
     while let Some((job, completer)) = held.take().or_else(|| jobs.recv().ok()) {
         // Blocks that queue up behind this one go to the chain with it.
@@ -340,6 +377,12 @@ fn commit(mut engine: Engine, jobs: &Receiver<Work>, stop: &Stop, fault: &Fault)
             completers.push(completer);
         }
         for (done, completer) in engine.run_all(super::now(), batch).into_iter().zip(completers) {
+            if is_caught_up(&done)
+                && let Some(caught_up) = caught_up.take()
+            {
+                // Whoever waits for it is gone only when the process stops.
+                let _ = caught_up.send(());
+            }
             completer.complete(done);
         }
     }

@@ -5,6 +5,7 @@ mod answers;
 mod bitcoin;
 mod bitcoin_backend;
 pub(crate) mod data_dir;
+mod mempool_file;
 mod peer_files;
 pub(crate) mod signals;
 pub(crate) mod torrent;

@@ -2,8 +2,9 @@
 //! only somebody who spends the dust at once has a reason to mine it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use bitcoin::{OutPoint, Transaction, TxOut, VarInt};
+use bitcoin::{OutPoint, Transaction, TxOut, Txid, VarInt};
 
 use super::output::is_unspendable;
 use crate::{FeeRate, PoolReject};
@@ -40,18 +41,17 @@ pub(crate) fn outputs(tx: &Transaction, rate: FeeRate) -> impl Iterator<Item = u
         .map(|(index, _)| index)
 }
 
-/// A transaction with parents in the pool must spend all their dust.
-pub(crate) fn check_spends<'a>(
+/// A transaction must spend all dust of those that it spends from; `unconfirmed` finds them.
+pub(crate) fn check_spends(
     tx: &Transaction,
-    parents: impl Iterator<Item = &'a Transaction>,
+    unconfirmed: impl Fn(&Txid) -> Option<Arc<Transaction>>,
     rate: FeeRate,
 ) -> Result<(), PoolReject> {
+    let parents: BTreeSet<Txid> = tx.input.iter().map(|input| input.previous_output.txid).collect();
     let mut unspent = BTreeSet::new();
-    for parent in parents {
-        let mut dust = outputs(parent, rate).peekable();
-        if dust.peek().is_some() {
-            let txid = parent.compute_txid();
-            unspent.extend(dust.map(|vout| OutPoint { txid, vout }));
+    for txid in parents {
+        if let Some(parent) = unconfirmed(&txid) {
+            unspent.extend(outputs(&parent, rate).map(|vout| OutPoint { txid, vout }));
         }
     }
     for input in &tx.input {
@@ -62,7 +62,11 @@ pub(crate) fn check_spends<'a>(
     }
     Err(PoolReject::policy(
         "missing-ephemeral-spends",
-        "did not spend parent's ephemeral dust",
+        format!(
+            "tx {} (wtxid={}) did not spend parent's ephemeral dust",
+            tx.compute_txid(),
+            tx.compute_wtxid()
+        ),
     ))
 }
 

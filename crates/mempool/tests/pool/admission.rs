@@ -266,7 +266,7 @@ fn version_3_lives_in_pairs() {
     );
     // A second child puts the first out if it pays for it.
     let poor = truc(pay(out(&parent, 1), COIN / 2 - 1000, 1000));
-    assert_eq!(node.refuse(&poor), "insufficient fee");
+    assert_eq!(node.refuse(&poor), "insufficient fee (including sibling eviction)");
     let rich = truc(pay(out(&parent, 1), COIN / 2 - 1000, 5000));
     assert_eq!(node.accept(&rich).unwrap().replaced, [child_id]);
     let wide = truc(spend(&[coins[1]], &vec![1000; 300]));

@@ -7,5 +7,7 @@ mod blocks;
 mod harness;
 mod limits;
 mod mining;
+mod packages;
+mod priorities;
 mod replacement;
 mod soak;

@@ -1,7 +1,8 @@
-//! Long runs from a seed: spends, double spends, blocks and reorganisations in any order. Whatever happens, the chain
-//! accepts a block made of everything that the pool would mine.
+//! Long runs from a seed: spends, double spends, packages, priorities, blocks and reorganisations in any order.
+//! Whatever happens, the pool is whole, and the chain accepts a block made of everything that the pool would mine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bitcoin::{OutPoint, Transaction};
 use dunlin_chain::build::solve;
@@ -46,6 +47,42 @@ fn random_spend(dice: &mut Dice, outputs: &Outputs) -> Transaction {
     spend(&coins.into_keys().collect::<Vec<_>>(), &vec![each; parts as usize])
 }
 
+/// No input is missing or spent twice, parents and children know each other, and every transaction is in one chunk.
+fn assert_whole(node: &Node) {
+    let (pool, view) = (&node.pool, node.chain.view());
+    let mut spent = BTreeSet::new();
+    for entry in pool.iter() {
+        let mut parents = BTreeSet::new();
+        for input in &entry.tx.input {
+            let outpoint = input.previous_output;
+            assert!(spent.insert(outpoint), "{outpoint} is spent twice");
+            assert_eq!(pool.spender(&outpoint), Some(entry.txid));
+            match pool.get(&outpoint.txid) {
+                Some(parent) => {
+                    assert!(parent.output.len() > outpoint.vout as usize);
+                    parents.insert(outpoint.txid);
+                }
+                None => assert!(view.coin(&outpoint).unwrap().is_some(), "{outpoint} is missing"),
+            }
+        }
+        assert_eq!(pool.parents(&entry.txid).into_iter().collect::<BTreeSet<_>>(), parents);
+        for parent in parents {
+            assert!(pool.children(&parent).contains(&entry.txid));
+        }
+        let cluster = pool.cluster(&entry.txid).unwrap();
+        let members = cluster.iter().flat_map(|(_, _, members)| members);
+        let fees = members.clone().map(|txid| pool.entry(txid).unwrap().modified_fee());
+        assert_eq!(cluster.iter().map(|(fee, _, _)| fee).sum::<i64>(), fees.sum());
+        assert_eq!(members.filter(|txid| **txid == entry.txid).count(), 1);
+    }
+    let mut before = BTreeSet::new();
+    for entry in pool.by_mining_order() {
+        assert!(pool.parents(&entry.txid).iter().all(|parent| before.contains(parent)));
+        assert!(before.insert(entry.txid));
+    }
+    assert_eq!(before.len(), pool.len());
+}
+
 /// Mines what the pool proposes. Panics when the chain refuses it.
 fn mine(node: &mut Node) -> usize {
     node.now += 600;
@@ -71,11 +108,33 @@ fn run(seed: u64, max_bytes: u64) -> (usize, usize) {
         },
     );
     let mut outputs: Outputs = coins.into_iter().map(|coin| (coin, COIN)).collect();
-    let (mut accepted, mut mined) = (0, 0);
+    let (mut accepted, mut packages, mut mined) = (0, 0, 0);
     for _ in 0..400 {
         match dice.roll(20) {
             0 => mined += mine(&mut node),
             1 => node.reorganise(1 + dice.roll(3) as u32),
+            2 => {
+                let txids = node.pool.txids();
+                if !txids.is_empty() {
+                    let txid = txids[dice.roll(txids.len() as u64) as usize];
+                    node.pool.prioritise(txid, dice.roll(50_000) as i64);
+                }
+            }
+            3 | 4 => {
+                // A parent that may pay nothing, and a child that may pay for both.
+                let mut parent = random_spend(&mut dice, &outputs);
+                parent.output.truncate(1);
+                let value = parent.output[0].value.to_sat();
+                let child = spend(&[out(&parent, 0)], &[value.saturating_sub(dice.roll(40_000))]);
+                let txs = [Arc::new(parent), Arc::new(child)];
+                let outcome = node.pool.accept_package(node.now, &txs, None);
+                if outcome.error.is_none() {
+                    packages += 1;
+                    for tx in &txs {
+                        outputs.insert(out(tx, 0), tx.output[0].value.to_sat());
+                    }
+                }
+            }
             _ => {
                 let tx = random_spend(&mut dice, &outputs);
                 if node.accept(&tx).is_ok() {
@@ -86,6 +145,7 @@ fn run(seed: u64, max_bytes: u64) -> (usize, usize) {
                 }
             }
         }
+        assert_whole(&node);
         let info = node.pool.info();
         assert!(info.usage <= max_bytes);
         assert_eq!(info.size, node.pool.txids().len());
@@ -95,6 +155,7 @@ fn run(seed: u64, max_bytes: u64) -> (usize, usize) {
     // Everything that is left is mined in the end.
     mined += mine(&mut node);
     assert!(node.pool.is_empty(), "{:?}", node.pool);
+    assert!(packages > 0);
     (accepted, mined)
 }
 

@@ -130,6 +130,18 @@ impl Orphans {
         found.into_values().collect()
     }
 
+    /// Orphans of this peer that spend outputs of `parent`, the oldest first.
+    pub(crate) fn children_of(&self, link: LinkId, parent: Txid) -> Vec<Arc<Transaction>> {
+        let outputs = OutPoint::new(parent, 0)..=OutPoint::new(parent, u32::MAX);
+        let wtxids = self.by_parent.range(outputs).flat_map(|(_, children)| children);
+        let orphans = wtxids.filter_map(|wtxid| self.all.get(wtxid));
+        let own: BTreeMap<u64, Arc<Transaction>> = orphans
+            .filter(|orphan| orphan.from.contains(&link))
+            .map(|orphan| (orphan.sequence, Arc::clone(&orphan.tx)))
+            .collect();
+        own.into_values().collect()
+    }
+
     /// A block spent these outputs: whoever still wants them will never be valid.
     pub(crate) fn spent(&mut self, outputs: impl Iterator<Item = OutPoint>) {
         for output in outputs {
