@@ -64,6 +64,8 @@ struct State {
     suspect: bool,
     /// The pairs of all spaces but the large one.
     kept: Pairs,
+    /// What was read to open the table, for the look at all of it that comes next.
+    fresh: Option<(Vec<u8>, Layout)>,
 }
 
 impl State {
@@ -252,6 +254,7 @@ impl LogTable {
             noted: 0,
             suspect: newest.is_none(),
             kept: Pairs::new(),
+            fresh: None,
         };
         let bytes = match logs.get(&number) {
             Some(name) => self.read(name, self.files.len(name)?.unwrap_or(0))?,
@@ -269,6 +272,8 @@ impl LogTable {
         state.suspect |= layout.end != bytes.len() || layout.damaged;
         if state.is_due() {
             self.write_anew(&mut state, &bytes, &layout)?;
+        } else {
+            state.fresh = Some((bytes, layout));
         }
         for (other, name) in &logs {
             if *other != state.number {
@@ -348,13 +353,14 @@ impl LogTable {
         self.files.sync(&name)?;
         let former = std::mem::replace(&mut state.number, number);
         (state.made, state.end, state.durable, state.noted) = (len, len, len, len);
-        state.suspect = false;
+        (state.suspect, state.fresh) = (false, None);
         // One that stays is removed when the table is opened again.
         self.files.remove(&self.name(former))
     }
 
     /// Appends to the file; what is there of a write that failed is written over.
     fn append(&self, state: &mut State, frames: &[u8]) -> Result<(), StoreError> {
+        state.fresh = None;
         self.files.write_at(&self.name(state.number), state.end, frames)?;
         state.end += frames.len() as u64;
         Ok(())
@@ -434,8 +440,15 @@ impl Table for LogTable {
                 mem::scan(&state.kept, space, prefix, visit);
                 return Ok(());
             }
-            let bytes = self.read(&self.name(state.number), state.end)?;
-            self.visit(&bytes, &frames(&bytes, state.made), &mut |key, value| {
+            let (bytes, layout) = match state.fresh.take() {
+                Some(fresh) => fresh,
+                None => {
+                    let bytes = self.read(&self.name(state.number), state.end)?;
+                    let layout = frames(&bytes, state.made);
+                    (bytes, layout)
+                }
+            };
+            self.visit(&bytes, &layout, &mut |key, value| {
                 if key.starts_with(prefix) {
                     visit(key, value)
                 } else {
