@@ -30,6 +30,7 @@ pub mod status;
 mod swarm;
 mod torrent;
 pub mod tracker;
+pub mod utp;
 pub mod wire;
 
 pub use bitfield::Bitfield;
