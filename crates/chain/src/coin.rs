@@ -88,8 +88,11 @@ const FORMS: [(&[u8], usize, &[u8]); 5] = [
 /// A script's form, and what of it has to be written.
 fn compress(script: &[u8]) -> (u8, &[u8]) {
     let known = (1u8..).zip(FORMS).find_map(|(form, (before, len, after))| {
+        if script.len() != before.len() + len + after.len() {
+            return None;
+        }
         let middle = script.strip_prefix(before)?.strip_suffix(after)?;
-        (middle.len() == len).then_some((form, middle))
+        Some((form, middle))
     });
     known.unwrap_or((OTHER, script))
 }

@@ -72,7 +72,9 @@ pub(crate) fn connect(
         let named = |reject: Reject| reject.in_block(format_args!("transaction {}", tx.txid()));
         let mut spent = Vec::new();
         if index > 0 {
-            for outpoint in tx.previous_outputs() {
+            let outpoints = tx.previous_outputs();
+            spent.reserve_exact(outpoints.len());
+            for outpoint in outpoints {
                 match overlay.spend(outpoint)? {
                     Some(coin) => spent.push(coin),
                     None => return Err(named(Reject::missing_inputs(outpoint.to_string())).into()),

@@ -28,7 +28,7 @@ const READ_THREADS: usize = 2;
 /// Threads that parse and hash blocks as they come in, at most.
 const MAX_PARSE_THREADS: usize = 4;
 /// Blocks of about so many bytes go to the chain together.
-const BATCH_BYTES: usize = 16 << 20;
+const BATCH_BYTES: usize = 8 << 20;
 /// Threads that wait for DNS seeds.
 const RESOLVE_THREADS: usize = 3;
 /// Inbound links beyond the limit that the machine may look at before it decides whom to keep.
