@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use dunlin_chain::Network;
@@ -22,7 +22,7 @@ pub(crate) struct Client {
     agent: ureq::Agent,
     url: String,
     authorization: String,
-    addr: SocketAddr,
+    addr: String,
 }
 
 impl Client {
@@ -59,9 +59,14 @@ impl Client {
     }
 
     fn with_timeout(addr: SocketAddr, login: &str, timeout: Duration) -> Self {
+        Self::at(addr.to_string(), login, Some(timeout))
+    }
+
+    /// A client for `host:port` and `user:password`; without `timeout` a call may take for ever.
+    pub(crate) fn at(addr: String, login: &str, timeout: Option<Duration>) -> Self {
         let config = ureq::Agent::config_builder()
             .proxy(None)
-            .timeout_global(Some(timeout))
+            .timeout_global(timeout)
             .http_status_as_error(false)
             .build();
         Self {
@@ -79,6 +84,19 @@ impl Client {
 
     /// Calls a method; `params` is a JSON array or object.
     pub(crate) fn call(&self, method: &str, params: Value) -> anyhow::Result<Value> {
+        Ok(self.ask(method, params)?)
+    }
+
+    /// [`Client::call`] for who must tell the reasons of a failure apart.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) fn ask(&self, method: &str, params: Value) -> Result<Value, CallError> {
+        let addr = || self.addr.clone();
+        let no_answer = |error: ureq::Error| CallError::NoAnswer {
+            addr: addr(),
+            error: error.to_string(),
+        };
         let body = json!({"jsonrpc": "2.0", "id": 0, "method": method, "params": params}).to_string();
         let mut response = self
             .agent
@@ -86,22 +104,55 @@ impl Client {
             .header("Authorization", &self.authorization)
             .header("Content-Type", "application/json")
             .send(body)
-            .map_err(|error| anyhow!("no answer from the peer at {}: {error}", self.addr))?;
+            .map_err(no_answer)?;
         if response.status() == 401 {
-            bail!(
-                "the peer at {} refuses our cookie; is it another peer than the one in this data directory?",
-                self.addr
-            );
+            return Err(CallError::Refused { addr: addr() });
         }
-        let text = response.body_mut().with_config().limit(256 << 20).read_to_string()?;
+        let text = response.body_mut().with_config().limit(256 << 20).read_to_string();
         let mut answer: Value =
-            serde_json::from_str(&text).map_err(|_| anyhow!("what answers at {} is no Dunlin peer", self.addr))?;
+            serde_json::from_str(&text.map_err(no_answer)?).map_err(|_| CallError::Foreign { addr: addr() })?;
         if let Some(error) = answer.get("error").filter(|error| !error.is_null()) {
             let message = error.get("message").and_then(Value::as_str).unwrap_or("unknown error");
-            bail!("{message}");
+            return Err(CallError::Method {
+                code: error.get("code").and_then(Value::as_i64).unwrap_or(-1),
+                message: message.to_owned(),
+            });
         }
         Ok(answer.get_mut("result").map(Value::take).unwrap_or(Value::Null))
     }
+}
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// Nobody is there, or not in time.
+    #[error("no answer from the peer at {addr}: {error}")]
+    NoAnswer {
+        /// Whom we asked.
+        addr: String,
+        /// What became of it.
+        error: String,
+    },
+    /// The login is wrong.
+    #[error("the peer at {addr} refuses our cookie; is it another peer than the one in this data directory?")]
+    Refused {
+        /// Whom we asked.
+        addr: String,
+    },
+    /// What answers does not speak JSON-RPC.
+    #[error("what answers at {addr} is no Dunlin peer")]
+    Foreign {
+        /// Whom we asked.
+        addr: String,
+    },
+    /// The method failed.
+    #[error("{message}")]
+    Method {
+        /// Core's number of the error.
+        code: i64,
+        /// Why.
+        message: String,
+    },
 }
 
 fn not_running(dir: &Path) -> String {

@@ -4,6 +4,7 @@ mod cli;
 mod client;
 mod commands;
 mod config;
+mod core_mode;
 mod daemon;
 mod flock;
 mod output;
@@ -24,6 +25,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const BAD_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    if let Some(code) = core_mode::run_if_called() {
+        return code;
+    }
     let args = match config::arguments(std::env::args_os().collect()) {
         Ok(args) => args,
         Err(error) => return fail(&error, BAD_USAGE),
@@ -56,7 +60,7 @@ fn mistake(text: &str) -> String {
 
 fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
-        Command::Run(args) => daemon::run(*args),
+        Command::Run(args) => daemon::run(*args, None),
         Command::Flock(args) => flock::run(&args),
         Command::Torrent(args) => commands::torrent::run(args),
         Command::Status(args) => commands::status::status(&args),
@@ -69,8 +73,14 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-/// One clear line on standard error: the chain of causes, each said once (many libraries repeat their cause).
+/// One clear line on standard error.
 fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+    eprintln!("dunlin: {}", one_line(error));
+    ExitCode::from(code)
+}
+
+/// The chain of causes in one line, each said once (many libraries repeat their cause).
+fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain().map(|cause| cause.to_string().replace('\n', " ")) {
         if line.is_empty() {
@@ -79,6 +89,5 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
             line = format!("{line}: {cause}");
         }
     }
-    eprintln!("dunlin: {line}");
-    ExitCode::from(code)
+    line
 }

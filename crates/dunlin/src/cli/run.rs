@@ -16,6 +16,8 @@ pub(crate) enum Part {
     Bitcoin,
     /// The BitTorrent peer
     Torrent,
+    /// The dashboard, its REST interface and /metrics
+    Dashboard,
 }
 
 /// The least that block files must be allowed to take, in MiB; Core's value.
@@ -29,6 +31,15 @@ fn prune(text: &str) -> Result<Prune, String> {
         _ => Err(format!(
             "takes at least {MIN_PRUNE} MiB, 1 to prune by hand, or 0 to keep all"
         )),
+    }
+}
+
+/// BIP 14: a comment holds none of the signs that divide the name.
+fn comment(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || " .,;-_?@".contains(c);
+    match text.chars().all(allowed) && text.len() <= 128 {
+        true => Ok(text.to_owned()),
+        false => Err("takes up to 128 letters, digits, spaces and .,;-_?@".to_owned()),
     }
 }
 
@@ -55,6 +66,12 @@ pub(crate) struct RunArgs {
     /// Listen for Bitcoin peers here [default: the network's port on all addresses; loopback on regtest]
     #[arg(long, value_name = "ADDR", help_heading = "Bitcoin")]
     pub(crate) listen: Option<SocketAddr>,
+    /// Listen for no Bitcoin peers
+    #[arg(long, conflicts_with = "listen", help_heading = "Bitcoin")]
+    pub(crate) no_listen: bool,
+    /// Open no connections to Bitcoin peers but those that are asked for
+    #[arg(long, conflicts_with = "connect", help_heading = "Bitcoin")]
+    pub(crate) no_dial: bool,
     /// Connect only to these peers (repeatable)
     #[arg(long, value_name = "ADDR", help_heading = "Bitcoin")]
     pub(crate) connect: Vec<SocketAddr>,
@@ -70,6 +87,16 @@ pub(crate) struct RunArgs {
     /// Speak the plain transport only, never the encrypted one (BIP 324)
     #[arg(long, help_heading = "Bitcoin")]
     pub(crate) no_v2transport: bool,
+    /// Say this, too, when we tell Bitcoin peers our name (repeatable)
+    #[arg(long, value_name = "TEXT", value_parser = comment, help_heading = "Bitcoin")]
+    pub(crate) ua_comment: Vec<String>,
+    /// Run this with a shell at each new tip; %s stands for its hash
+    #[arg(long, value_name = "COMMAND", help_heading = "Bitcoin")]
+    pub(crate) block_notify: Option<String>,
+    /// Threads that check scripts [default: one for each processor, at most 16]
+    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64),
+          help_heading = "Bitcoin")]
+    pub(crate) script_threads: Option<usize>,
     /// Memory for coins not yet written, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 450, value_parser = clap::value_parser!(u64).range(4..=1_048_576),
           help_heading = "Bitcoin")]

@@ -8,16 +8,21 @@ use crate::client::Client;
 pub(crate) fn run(args: &RpcArgs) -> anyhow::Result<()> {
     let params = args.args.iter().map(|arg| argument(arg)).collect();
     let answer = Client::find(&args.connect)?.call(&args.method, Value::Array(params))?;
-    match answer {
-        Value::Null => {}
-        Value::String(text) => println!("{text}"),
-        other => crate::output::json(&other),
-    }
+    print(&answer);
     Ok(())
 }
 
+/// Text bare, nothing for null, else JSON.
+pub(crate) fn print(answer: &Value) {
+    match answer {
+        Value::Null => {}
+        Value::String(text) => println!("{text}"),
+        other => crate::output::json(other),
+    }
+}
+
 /// JSON where it is a number, truth value, list or object; else a plain string, so that hashes need no quotes.
-fn argument(arg: &str) -> Value {
+pub(crate) fn argument(arg: &str) -> Value {
     match serde_json::from_str(arg) {
         Ok(Value::Number(_)) if arg.len() > 20 => Value::String(arg.to_owned()),
         Ok(value) => value,

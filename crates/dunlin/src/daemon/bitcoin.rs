@@ -77,6 +77,9 @@ impl Bitcoin {
             catch_up: false,
             ..ChainConfig::default()
         };
+        if let Some(threads) = args.script_threads {
+            config.script_threads = threads;
+        }
         if let Some(assume_valid) = &args.assume_valid {
             config.assume_valid = assume_valid_option(assume_valid)?;
         }
@@ -126,7 +129,8 @@ impl Bitcoin {
         let mut config = dunlin_relay::Config {
             seed: rand::random(),
             anchors: peer_files::take_anchors(dir),
-            dns_seeds: match args.no_dns_seed {
+            user_agent: user_agent(&args.ua_comment),
+            dns_seeds: match args.no_dns_seed || args.no_dial {
                 true => Vec::new(),
                 false => dunlin_relay::dns_seeds(args.network)
                     .iter()
@@ -135,11 +139,16 @@ impl Bitcoin {
             },
             connect_only: args.connect.clone(),
             add_peers: args.add_peer.clone(),
-            listen_port: Some(listen.port()).filter(|port| *port != 0),
+            listen_port: Some(listen.port()).filter(|port| *port != 0 && !args.no_listen),
             max_inbound: args.max_inbound,
             immediate: regtest,
             ..dunlin_relay::Config::default()
         };
+        if args.no_dial {
+            config.max_outbound = 0;
+            config.max_block_relay = 0;
+            config.anchors.clear();
+        }
         if args.prune != Prune::Off {
             config.services &= !services::NETWORK;
         }
@@ -161,7 +170,8 @@ impl Bitcoin {
             dunlin_net::ReactorConfig {
                 // The machine keeps the limit and chooses whom to drop; it needs the newcomers at the door for that.
                 max_inbound: args.max_inbound.saturating_add(AT_THE_DOOR),
-                ..dunlin_net::ReactorConfig::new("bitcoin").listen(listen)
+                listen: Some(listen).filter(|_| !args.no_listen).into_iter().collect(),
+                ..dunlin_net::ReactorConfig::new("bitcoin")
             },
             machine,
             move |_| {
@@ -249,6 +259,15 @@ impl Bitcoin {
             None => Ok(()),
             Some(fault) => bail!("{fault}"),
         }
+    }
+}
+
+/// What we call ourselves (BIP 14), with comments.
+pub(super) fn user_agent(comments: &[String]) -> String {
+    let name = dunlin_relay::Config::default().user_agent;
+    match comments {
+        [] => name,
+        comments => format!("{}({})/", name.trim_end_matches('/'), comments.join("; ")),
     }
 }
 

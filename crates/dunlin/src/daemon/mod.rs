@@ -14,7 +14,7 @@ mod torrent_jobs;
 
 use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
@@ -27,9 +27,11 @@ use dunlin_net::Clock;
 use dunlin_peer::Now;
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt};
 
 use crate::cli::{Part, RunArgs};
 use crate::config;
+use crate::core_mode::PidFile;
 use bitcoin::Bitcoin;
 use data_dir::{API_ADDRESS_FILE, API_TOKEN_FILE, COOKIE_FILE, RPC_ADDRESS_FILE};
 use torrent::Torrent;
@@ -52,9 +54,54 @@ pub(crate) fn start_log(default: &str) {
         .init();
 }
 
-/// `dunlin run`.
-pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
-    start_log("info");
+/// What a run in the place of `bitcoind` keeps in files, as Core does.
+#[derive(Debug)]
+pub(crate) struct CoreFiles {
+    /// The login of this run, if one is to be made.
+    pub(crate) cookie: Option<PathBuf>,
+    /// Another login: user and password.
+    pub(crate) password: Option<(String, String)>,
+    /// The process id, while RPC answers.
+    pub(crate) pid: Option<PathBuf>,
+    /// The log.
+    pub(crate) log: Option<PathBuf>,
+    /// What is logged.
+    pub(crate) log_level: &'static str,
+    /// Whether the log goes to standard output, too.
+    pub(crate) console: bool,
+}
+
+/// [`start_log`] for a run in the place of `bitcoind`.
+fn start_core_log(files: &CoreFiles) -> anyhow::Result<()> {
+    let level = format!("{},fjall=warn,lsm_tree=warn", files.log_level);
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let file = match &files.log {
+        None => None,
+        Some(path) => {
+            let open = std::fs::OpenOptions::new().create(true).append(true).open(path);
+            Some(open.with_context(|| format!("Could not open debug log file {}", path.display()))?)
+        }
+    };
+    let writer = match (file, files.console) {
+        (Some(file), true) => BoxMakeWriter::new(std::io::stdout.and(file)),
+        (Some(file), false) => BoxMakeWriter::new(file),
+        (None, true) => BoxMakeWriter::new(std::io::stdout),
+        (None, false) => BoxMakeWriter::new(std::io::sink),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(writer)
+        .init();
+    Ok(())
+}
+
+/// `dunlin run`, or `bitcoind` with its files.
+pub(crate) fn run(args: RunArgs, core: Option<&CoreFiles>) -> anyhow::Result<()> {
+    if core.is_none() {
+        start_log("info");
+    }
     if args.stop_with_parent {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
     }
@@ -64,15 +111,22 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
     let data_dir = args.data_dir.clone().unwrap_or_else(config::default_data_dir);
     let dir = data_dir::prepare(&data_dir, args.network)?;
     let lock = dunlin_store::Lock::acquire(&dir)?;
+    if let Some(files) = core {
+        start_core_log(files)?;
+    }
     // A run that was killed left its cookie behind; nobody should take it for ours.
-    let _ = std::fs::remove_file(dir.join(COOKIE_FILE));
+    let cookie = dir.join(COOKIE_FILE);
+    let _ = std::fs::remove_file(core.and_then(|files| files.cookie.as_ref()).unwrap_or(&cookie));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(&args, &dir));
+    let result = runtime.block_on(serve(&args, &dir, core));
+    if let (Some(_), Err(error)) = (core, &result) {
+        tracing::error!("{error:#}");
+    }
     drop(lock);
     result
 }
 
-async fn serve(args: &RunArgs, dir: &Path) -> anyhow::Result<()> {
+async fn serve(args: &RunArgs, dir: &Path, core: Option<&CoreFiles>) -> anyhow::Result<()> {
     let started = Instant::now();
     // What can be refused without the chain is asked for before the chain is opened, which may take a while.
     let mut auth = Auth::default();
@@ -85,7 +139,13 @@ async fn serve(args: &RunArgs, dir: &Path) -> anyhow::Result<()> {
         "--rpc-listen",
     )
     .await?;
-    let api_listener = listen(args.api_listen, "--api-listen").await?;
+    if let Some((user, password)) = core.and_then(|files| files.password.as_ref()) {
+        auth.add_password(user, password);
+    }
+    let api_listener = match args.disable.contains(&Part::Dashboard) {
+        true => None,
+        false => Some(listen(args.api_listen, "--api-listen").await?),
+    };
     let stop = Stop::new();
 
     let bitcoin = match args.disable.contains(&Part::Bitcoin) {
@@ -109,7 +169,7 @@ async fn serve(args: &RunArgs, dir: &Path) -> anyhow::Result<()> {
     let node = Arc::new(Node {
         network: args.network,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        user_agent: dunlin_relay::Config::default().user_agent,
+        user_agent: bitcoin::user_agent(&args.ua_comment),
         started,
         data_dir: dir.to_owned(),
         bitcoin: bitcoin.clone().map(|part| part as _),
@@ -117,7 +177,16 @@ async fn serve(args: &RunArgs, dir: &Path) -> anyhow::Result<()> {
         stop: stop.clone(),
     });
 
-    let result = answer(args, dir, node, (rpc_listener, auth), api_listener, bitcoin.as_deref()).await;
+    let result = answer(
+        args,
+        dir,
+        node,
+        (rpc_listener, auth),
+        api_listener,
+        bitcoin.as_deref(),
+        core,
+    )
+    .await;
     stop.trigger();
     tracing::info!("stopping");
     if let Some(torrent) = torrent {
@@ -142,41 +211,74 @@ fn start_torrent(args: &RunArgs, dir: &Path) -> anyhow::Result<Torrent> {
     Ok(torrent)
 }
 
-/// Serves those who ask us things, until a signal or the `stop` method ends it; gives back the cookie, which stands
-/// for this run until it is dropped.
+/// Serves those who ask us things, until a signal or the `stop` method ends it; gives back the files that stand
+/// for this run until they are dropped.
 async fn answer(
     args: &RunArgs,
     dir: &Path,
     node: Arc<Node>,
     (rpc_listener, mut auth): (TcpListener, Auth),
-    api_listener: TcpListener,
+    api_listener: Option<TcpListener>,
     bitcoin: Option<&Bitcoin>,
-) -> anyhow::Result<Cookie> {
+    core: Option<&CoreFiles>,
+) -> anyhow::Result<Doorplate> {
     let stop = node.stop.clone();
-    let (rpc_addr, api_addr) = (rpc_listener.local_addr()?, api_listener.local_addr()?);
+    let rpc_addr = rpc_listener.local_addr()?;
     let writing = || format!("cannot write to the data directory {}", dir.display());
-    let token = Token::load_or_create(&dir.join(API_TOKEN_FILE)).with_context(writing)?;
-    let url = format!("http://{api_addr}/?token={}", token.as_str());
-    std::fs::write(dir.join(API_ADDRESS_FILE), api_addr.to_string()).with_context(writing)?;
+    let dashboard = match api_listener {
+        None => None,
+        Some(listener) => {
+            let addr = listener.local_addr()?;
+            let token = Token::load_or_create(&dir.join(API_TOKEN_FILE)).with_context(writing)?;
+            std::fs::write(dir.join(API_ADDRESS_FILE), addr.to_string()).with_context(writing)?;
+            Some((listener, token, addr))
+        }
+    };
     std::fs::write(dir.join(RPC_ADDRESS_FILE), rpc_addr.to_string()).with_context(writing)?;
     // The cookie comes last: who sees it finds everything else ready.
-    let cookie = Cookie::create(&dir.join(COOKIE_FILE)).with_context(writing)?;
-    cookie.allow(&mut auth);
-
+    let cookie = match core {
+        None => Some(dir.join(COOKIE_FILE)),
+        Some(files) => files.cookie.clone(),
+    };
+    let cookie = cookie
+        .map(|path| Cookie::create(&path))
+        .transpose()
+        .with_context(writing)?;
+    if let Some(cookie) = &cookie {
+        cookie.allow(&mut auth);
+    }
     let rpc_server = rpc::serve(rpc_listener, Arc::clone(&node), auth, &[], stop.clone());
-    let dashboard = dashboard::serve(api_listener, node, token, &[], stop.clone());
+    let pid = core
+        .and_then(|files| files.pid.as_deref())
+        .map(PidFile::create)
+        .transpose()?;
     tracing::info!(
         "dunlin {} on {}, in {}",
         env!("CARGO_PKG_VERSION"),
         args.network,
         dir.display()
     );
-    tracing::info!("RPC at {rpc_addr}, dashboard at {url}");
+    match &dashboard {
+        None => tracing::info!("RPC at {rpc_addr}"),
+        Some((_, token, addr)) => {
+            tracing::info!(
+                "RPC at {rpc_addr}, dashboard at http://{addr}/?token={}",
+                token.as_str()
+            );
+        }
+    }
+    let dashboard = async {
+        match dashboard {
+            None => Ok(()),
+            Some((listener, token, _)) => dashboard::serve(listener, node, token, &[], stop.clone()).await,
+        }
+    };
     let signal = async {
         tokio::select! {
             result = signals::wait() => result.context("cannot wait for signals"),
             () = stop.wait() => Ok(()),
             () = save_addresses(bitcoin) => Ok(()),
+            () = notify_blocks(args.block_notify.as_deref(), bitcoin) => Ok(()),
         }
         .inspect(|()| stop.trigger())
     };
@@ -184,7 +286,37 @@ async fn answer(
     signal
         .and(rpc_server.context("RPC"))
         .and(dashboard.context("dashboard"))
-        .map(|()| cookie)
+        .map(|()| Doorplate {
+            _cookie: cookie,
+            _pid: pid,
+        })
+}
+
+/// The files that tell others of this run.
+struct Doorplate {
+    _cookie: Option<Cookie>,
+    _pid: Option<PidFile>,
+}
+
+/// Runs a person's command at each new tip.
+async fn notify_blocks(command: Option<&str>, bitcoin: Option<&Bitcoin>) {
+    let (Some(command), Some(bitcoin)) = (command, bitcoin) else {
+        return std::future::pending().await;
+    };
+    let mut tip = bitcoin.tip.clone();
+    while tip.changed().await.is_ok() {
+        let command = command.replace("%s", &tip.borrow_and_update().to_string());
+        let run = tokio::task::spawn_blocking(move || {
+            let status = std::process::Command::new("sh").args(["-c", &command]).status();
+            match status {
+                Ok(status) if status.success() => {}
+                Ok(status) => tracing::warn!("the command of --block-notify ended with {status}: {command}"),
+                Err(error) => tracing::warn!("the command of --block-notify cannot be run: {error}"),
+            }
+        });
+        let _ = run.await;
+    }
+    std::future::pending().await
 }
 
 async fn listen(addr: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
@@ -194,7 +326,7 @@ async fn listen(addr: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
 }
 
 /// Loopback, at Core's RPC port for the network.
-fn default_rpc(network: Network) -> SocketAddr {
+pub(crate) fn default_rpc(network: Network) -> SocketAddr {
     let port = match network {
         Network::Mainnet => 8332,
         Network::Testnet3 => 18332,

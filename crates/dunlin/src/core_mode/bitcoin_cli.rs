@@ -1,0 +1,220 @@
+//! `bitcoin-cli`: calls a method, prints as Core's client does, and ends with its exit codes.
+
+use std::io::{BufRead, Read};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use serde_json::{Map, Value, json};
+
+use super::options::Program;
+use super::settings::Settings;
+use crate::client::{CallError, Client};
+use crate::commands::rpc::{argument, print};
+use crate::daemon::data_dir::{COOKIE_FILE, network_dir};
+use crate::daemon::default_rpc;
+
+/// How long a call may take unless told otherwise, in seconds; Core's value.
+const TIMEOUT_SECS: u64 = 900;
+/// How often `-rpcwait` tries again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// The error that says that the daemon is still starting.
+const IN_WARMUP: i64 = -28;
+/// The longest text read from standard input.
+const MAX_STDIN: u64 = 64 << 20;
+
+/// Runs `bitcoin-cli` with these arguments; the exit code is the number of the method's error, or 1 when there was no
+/// answer.
+pub(super) fn run(args: &[String]) -> ExitCode {
+    match call(args) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {}", crate::one_line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn call(args: &[String]) -> anyhow::Result<ExitCode> {
+    let settings = Settings::read(Program::Cli, args)?;
+    if settings.asks_for_help() {
+        super::print_help(Program::Cli, &settings);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut stdin = std::io::stdin().lock().take(MAX_STDIN);
+    let mut password = settings.text("rpcpassword").unwrap_or_default();
+    if settings.is_on("stdinrpcpass") {
+        password.clear();
+        stdin.read_line(&mut password)?;
+        password.truncate(password.trim_end_matches(['\r', '\n']).len());
+    }
+    let mut words = settings.words.clone();
+    if settings.is_on("stdin") {
+        for line in stdin.lines() {
+            words.push(line?);
+        }
+    }
+    let info = settings.is_on("getinfo");
+    ensure!(info || !words.is_empty(), "too few parameters (need at least command)");
+    ensure!(!info || words.is_empty(), "-getinfo takes no arguments");
+
+    let deadline = match settings.number::<u64>("rpcwaittimeout")?.unwrap_or(0) {
+        0 => None,
+        seconds => Instant::now().checked_add(Duration::from_secs(seconds)),
+    };
+    loop {
+        // The cookie is read again at each try: a daemon that has just started has just written it.
+        let answer = client(&settings, &password).and_then(|client| match info {
+            true => Ok(get_info(&client)),
+            false => Ok(client.ask(&words[0], params(&words[1..], settings.is_on("named"))?)),
+        });
+        let starting = match &answer {
+            Err(_) | Ok(Err(CallError::NoAnswer { .. })) => true,
+            Ok(Err(CallError::Method { code, .. })) => *code == IN_WARMUP,
+            _ => false,
+        };
+        if starting && settings.is_on("rpcwait") && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            std::thread::sleep(TRY_AGAIN);
+            continue;
+        }
+        return Ok(match answer? {
+            Ok(answer) => {
+                print(&answer);
+                ExitCode::SUCCESS
+            }
+            Err(error) => complain(&error),
+        });
+    }
+}
+
+fn complain(error: &CallError) -> ExitCode {
+    match error {
+        CallError::Method { code, message } => {
+            eprintln!("error code: {code}\nerror message:\n{message}");
+            // As the shell sees it: the lowest eight bits, and never a success.
+            let code = u8::try_from(code.unsigned_abs() & 0xff).unwrap_or(1);
+            return ExitCode::from(code.max(1));
+        }
+        CallError::NoAnswer { addr, error } => {
+            eprintln!("error: Could not connect to the server {addr} ({error}); is the daemon running at this port?");
+        }
+        CallError::Refused { .. } => eprintln!("error: Authorization failed: Incorrect rpcuser or rpcpassword"),
+        CallError::Foreign { addr } => eprintln!("error: what answers at {addr} does not speak JSON-RPC"),
+    }
+    ExitCode::FAILURE
+}
+
+/// The way to the daemon that the settings describe.
+fn client(settings: &Settings, password: &str) -> anyhow::Result<Client> {
+    let host = settings.text("rpcconnect").unwrap_or_else(|| "127.0.0.1".to_owned());
+    // A port in the host counts unless one is given by itself; an address of six colons is not a host with a port.
+    let (host, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !name.contains(':') || name.ends_with(']') => {
+            let port = port.parse().ok().context("Invalid port provided in -rpcconnect")?;
+            (name.to_owned(), Some(port))
+        }
+        _ if host.contains(':') && !host.starts_with('[') => (format!("[{host}]"), None),
+        _ => (host, None),
+    };
+    let port: u16 = settings
+        .number("rpcport")?
+        .or(port)
+        .unwrap_or_else(|| default_rpc(settings.network).port());
+    let login = if password.is_empty() {
+        let dir = network_dir(&settings.data_dir, settings.network);
+        let file = settings.path("rpccookiefile", &dir, COOKIE_FILE);
+        let cookie = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
+        cookie.with_context(|| {
+            format!(
+                "Could not connect to the server {host}:{port}: there is no cookie of a running daemon in {}, and no \
+                 -rpcpassword is set",
+                dir.display()
+            )
+        })?
+    } else {
+        format!("{}:{password}", settings.text("rpcuser").unwrap_or_default())
+    };
+    let timeout = match settings.number("rpcclienttimeout")?.unwrap_or(TIMEOUT_SECS) {
+        0 => None,
+        seconds => Some(Duration::from_secs(seconds)),
+    };
+    Ok(Client::at(format!("{host}:{port}"), login.trim(), timeout))
+}
+
+/// The arguments of a method; with `named`, those with an equals sign by their name and the others in order.
+fn params(words: &[String], named: bool) -> anyhow::Result<Value> {
+    if !named {
+        return Ok(words.iter().map(|word| argument(word)).collect());
+    }
+    let (mut by_name, mut by_place) = (Map::new(), Vec::new());
+    for word in words {
+        match word.split_once('=') {
+            Some((name, value)) => {
+                let twice = by_name.insert(name.to_owned(), argument(value));
+                ensure!(twice.is_none(), "the argument {name} is given twice");
+            }
+            None => by_place.push(argument(word)),
+        }
+    }
+    if !by_place.is_empty() {
+        ensure!(
+            !by_name.contains_key("args"),
+            "arguments stand both in args and by themselves"
+        );
+        by_name.insert("args".to_owned(), Value::Array(by_place));
+    }
+    Ok(Value::Object(by_name))
+}
+
+/// How the daemon is doing, in few lines.
+fn get_info(client: &Client) -> Result<Value, CallError> {
+    let network = client.ask("getnetworkinfo", json!([]))?;
+    let chain = client.ask("getblockchaininfo", json!([]))?;
+    let mut lines = vec![
+        format!("Chain: {}", text(&chain["chain"])),
+        format!("Blocks: {}", chain["blocks"]),
+        format!("Headers: {}", chain["headers"]),
+        format!("Difficulty: {}", chain["difficulty"]),
+        String::new(),
+        format!(
+            "Network: in {}, out {}, total {}",
+            network["connections_in"], network["connections_out"], network["connections"]
+        ),
+        format!("Version: {}", network["version"]),
+        format!("Time offset (s): {}", network["timeoffset"]),
+        format!("Min tx relay fee rate (BTC/kvB): {}", network["relayfee"]),
+        String::new(),
+    ];
+    let warnings: Vec<&str> = network["warnings"].as_array().into_iter().flatten().map(text).collect();
+    lines.push(format!(
+        "Warnings: {}",
+        if warnings.is_empty() {
+            "(none)".to_owned()
+        } else {
+            warnings.join("\n")
+        }
+    ));
+    Ok(Value::String(lines.join("\n")))
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn arguments_by_name_and_by_place() {
+        let words = ["height=7", "verbose=false", "00ff"].map(str::to_owned);
+        let want = json!({"height": 7, "verbose": false, "args": ["00ff"]});
+        assert_eq!(params(&words, true).unwrap(), want);
+        assert_eq!(
+            params(&words, false).unwrap(),
+            json!(["height=7", "verbose=false", "00ff"])
+        );
+        assert!(params(&["a=1", "a=2"].map(str::to_owned), true).is_err());
+    }
+}
