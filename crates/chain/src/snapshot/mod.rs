@@ -1,10 +1,10 @@
 //! Assume-UTXO: beginning with the coins of a late block instead of with the first block.
 //!
-//! A snapshot file ([`file`]) holds the unspent outputs at one block, its *base*, in Bitcoin Core's format. It is
-//! loaded ([`load`]) beside the coins that are there, which stay untouched, and counts only when the hash over all its
+//! A snapshot file (`file`) holds the unspent outputs at one block, its *base*, in Bitcoin Core's format. It is
+//! loaded (`load`) beside the coins that are there, which stay untouched, and counts only when the hash over all its
 //! coins is the one that this version pins for the base ([`Params::assume_utxo`](crate::Params::assume_utxo)). Then,
 //! in one atomic step, its coins become those of the validated chain and its base the tip, and the coins that were
-//! there before go on in the background ([`background`]): the blocks from where they are up to the base are fetched
+//! there before go on in the background (`background`): the blocks from where they are up to the base are fetched
 //! and connected with every check. At the base both sets must have the same hash. If they do, the second set is
 //! deleted and nothing of the snapshot is taken on trust any more; if not, the node says so, goes back to the coins
 //! that it has validated itself and stops.
