@@ -252,11 +252,13 @@ impl Bitcoin {
             bail!("the chain's thread failed; the next start goes on from its last flush");
         }
         let pool_loader = self.pool_loader.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if pool_loader.is_none_or(|thread| thread.join().is_ok()) {
-            mempool_file::save(&self.dir, &self.pool)?;
-        }
+        let saved = match pool_loader.is_none_or(|thread| thread.join().is_ok()) {
+            true => mempool_file::save(&self.dir, &self.pool),
+            false => Ok(()),
+        };
+        // What stopped the node is the news, not what then could not be saved either.
         match self.fault.get() {
-            None => Ok(()),
+            None => saved,
             Some(fault) => bail!("{fault}"),
         }
     }
