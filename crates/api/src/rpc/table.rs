@@ -731,7 +731,9 @@ mod tests {
                 .iter()
                 .skip_while(|arg| arg.need == Need::Required)
                 .any(|arg| arg.need == Need::Required);
-            assert!(!needed_after_optional, "{}", method.name);
+            // Core's own exception: a place that once had a meaning stands between two that have one.
+            let as_core_has_it = method.name == "prioritisetransaction";
+            assert!(!needed_after_optional || as_core_has_it, "{}", method.name);
         }
         let list = help::list(&all());
         assert!(
