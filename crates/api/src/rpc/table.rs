@@ -733,7 +733,7 @@ mod tests {
                 .any(|arg| arg.need == Need::Required);
             // Core's own exception: a place that once had a meaning stands between two that have one.
             let as_core_has_it = method.name == "prioritisetransaction";
-            assert!(!needed_after_optional || as_core_has_it, "{}", method.name);
+            assert_eq!(needed_after_optional, as_core_has_it, "{}", method.name);
         }
         let list = help::list(&all());
         assert!(
