@@ -5,23 +5,29 @@
 //! ever waiting for a block being connected. The consensus rules themselves are pure functions in [`rules`], scripts
 //! are verified by Core's own interpreter through [`script`], and [`build`] makes new blocks.
 
+mod accept;
 mod activate;
 mod block;
 mod block_stream;
 pub mod build;
 mod checks;
 mod coin;
+mod coin_hash;
 mod coins;
+mod config;
 mod connect;
 mod engine;
 mod entry;
 mod files;
+mod flush;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod headers;
 mod import;
 mod index;
 pub mod indexes;
 mod invalidate;
+mod open;
 mod outcome;
 mod overlay;
 mod params;
@@ -45,8 +51,9 @@ mod wire;
 
 pub use block::{BlockDecodeError, MAX_BLOCK_BYTES, ParsedBlock};
 pub use coin::Coin;
+pub use config::{AssumeValid, ChainConfig};
 pub use dunlin_store::StoreError;
-pub use engine::{AssumeValid, Chain, ChainConfig};
+pub use engine::Chain;
 pub use entry::{ChainTip, Entry, Status, TipStatus};
 pub use import::{Import, ImportError, ImportProgress};
 pub use invalidate::OperateError;

@@ -5,7 +5,7 @@ use bitcoin::{Amount, BlockHash};
 use dunlin_store::{Step, StoreError};
 
 use crate::Chain;
-use crate::snapshot::hash::CoinsHasher;
+use crate::coin_hash::CoinsHasher;
 
 /// What `gettxoutsetinfo` tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

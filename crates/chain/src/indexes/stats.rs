@@ -6,15 +6,14 @@
 
 use std::sync::Arc;
 
-use bitcoin::consensus::Encodable;
-use bitcoin::hashes::Hash;
-use bitcoin::{BlockHash, OutPoint, Script, VarInt};
+use bitcoin::{BlockHash, OutPoint};
 use dunlin_store::{Space, StoreError, Table};
 
 use super::changes::Changes;
 use super::frame::{Content, Joined, META, Point, place_key};
 use super::muhash::MuHash;
 use crate::coin::is_spendable;
+use crate::coin_hash::{bogo_size, hashed_form, output_of};
 use crate::rules::{self, bip30};
 use crate::{Coin, Output, Params, TxParts};
 
@@ -106,33 +105,6 @@ impl CoinStats {
             unspendable_unclaimed: u64::from_le_bytes(take(from)?),
         };
         from.is_empty().then_some(found)
-    }
-}
-
-/// Core's measure of an output's size: 50 bytes and its script.
-pub(crate) fn bogo_size(script: &Script) -> u64 {
-    50 + script.len() as u64
-}
-
-/// A coin as Core hashes it, for `hash_serialized_3` and for MuHash alike: outpoint, `height * 2 + coinbase`, amount,
-/// script with its length.
-pub(crate) fn hashed_form(outpoint: &OutPoint, output: Output<'_>, height: u32, coinbase: bool, out: &mut Vec<u8>) {
-    out.clear();
-    out.extend_from_slice(outpoint.txid.as_byte_array());
-    out.extend_from_slice(&outpoint.vout.to_le_bytes());
-    out.extend_from_slice(&((height << 1) | u32::from(coinbase)).to_le_bytes());
-    out.extend_from_slice(&output.value.to_le_bytes());
-    // Writing to memory cannot fail.
-    let written = VarInt::from(output.script_pubkey.len()).consensus_encode(out);
-    debug_assert!(written.is_ok());
-    out.extend_from_slice(output.script_pubkey.as_bytes());
-}
-
-/// A coin's output as [`hashed_form`] takes it.
-pub(crate) fn output_of(coin: &Coin) -> Output<'_> {
-    Output {
-        value: coin.output.value.to_sat(),
-        script_pubkey: &coin.output.script_pubkey,
     }
 }
 

@@ -10,7 +10,7 @@ use bitcoin::hashes::{Hash, sha256d};
 use dunlin_store::{Batch, Step, StoreError};
 
 use super::Unproven;
-use super::hash::CoinsHasher;
+use crate::coin_hash::CoinsHasher;
 use crate::coins::Coins;
 use crate::connect::ConnectError;
 use crate::overlay::Overlay;

@@ -16,8 +16,8 @@ use dunlin_store::{Step, StoreError};
 
 use super::SnapshotError;
 use super::file::{CoinWriter, HEADER_BYTES, SnapshotHeader};
-use super::hash::CoinsHasher;
 use crate::coin::Key;
+use crate::coin_hash::CoinsHasher;
 use crate::coins::CoinsSnapshot;
 use crate::{BlockUndo, Chain, Coin, Entry, ParsedBlock, View, coin};
 

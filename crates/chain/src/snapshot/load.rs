@@ -8,8 +8,8 @@ use bitcoin::BlockHash;
 use dunlin_store::{Batch, StoreError};
 
 use super::file::{CoinReader, SnapshotHeader};
-use super::hash::CoinsHasher;
 use super::{AssumeUtxo, SnapshotError, Unproven};
+use crate::coin_hash::CoinsHasher;
 use crate::coins::{Change, Coins};
 use crate::view::Shared;
 use crate::{Chain, View, coin, index};

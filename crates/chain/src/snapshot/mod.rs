@@ -21,7 +21,6 @@ mod background;
 pub(crate) mod compress;
 mod dump;
 pub(crate) mod file;
-pub(crate) mod hash;
 mod load;
 
 use bitcoin::BlockHash;

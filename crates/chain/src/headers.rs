@@ -1,0 +1,128 @@
+//! Taking headers: what is checked before any is stored, and the work that a branch must have to be stored at all.
+
+use bitcoin::block::Header;
+use bitcoin::{BlockHash, Work};
+
+use crate::engine::Chain;
+use crate::tree::{NodeId, Tree};
+use crate::{HeaderReject, HeadersAccepted, Reject, rules};
+
+/// Once the headers have the network's minimum work, a branch must come this close to the best header, in blocks.
+const LOW_WORK_DEPTH: u32 = 144;
+
+impl Chain {
+    /// Takes a batch of headers, each the child of the one before it. `now_unix` is the clock in seconds.
+    ///
+    /// Once the headers known have the network's pinned minimum of work, a branch that ends far below the best header
+    /// is refused before anything of it is stored. Before that every branch with its proof of work done is stored.
+    ///
+    /// # Errors
+    /// [`HeaderReject`]; headers before the broken one may stay accepted.
+    pub fn accept_headers(&mut self, now_unix: u64, headers: &[Header]) -> Result<HeadersAccepted, HeaderReject> {
+        let hashes: Vec<BlockHash> = headers.iter().map(Header::block_hash).collect();
+        self.check_headers_apart(headers, &hashes)?;
+        let mut accepted = HeadersAccepted {
+            new: 0,
+            last: self.params().genesis_hash,
+        };
+        let mut outcome = Ok(());
+        for (index, (header, hash)) in headers.iter().zip(&hashes).enumerate() {
+            match self.accept_header(now_unix, header, *hash) {
+                Ok((_, new)) => {
+                    accepted.new += usize::from(new);
+                    accepted.last = *hash;
+                }
+                Err(reject) => {
+                    outcome = Err(HeaderReject::Invalid {
+                        index,
+                        hash: *hash,
+                        reject,
+                    });
+                    break;
+                }
+            }
+        }
+        self.write_index()?;
+        outcome.map(|()| accepted)
+    }
+
+    /// What can be said of a batch of headers before any of it is stored.
+    fn check_headers_apart(&self, headers: &[Header], hashes: &[BlockHash]) -> Result<(), HeaderReject> {
+        let Some(first) = headers.first() else {
+            return Ok(());
+        };
+        for (index, pair) in headers.windows(2).enumerate() {
+            if pair[1].prev_blockhash != hashes[index] {
+                return Err(HeaderReject::NotContinuous { index: index + 1 });
+            }
+        }
+        for (index, (header, hash)) in headers.iter().zip(hashes).enumerate() {
+            rules::check_header(self.params(), header).map_err(|reject| HeaderReject::Invalid {
+                index,
+                hash: *hash,
+                reject,
+            })?;
+        }
+        let tree = self.shared.tree();
+        let unknown = headers
+            .iter()
+            .zip(hashes)
+            .position(|(_, hash)| tree.find(hash).is_none());
+        let Some(unknown) = unknown.and_then(|index| headers.get(index..)) else {
+            return Ok(());
+        };
+        let Some(parent) = unknown.first().and_then(|header| tree.find(&header.prev_blockhash)) else {
+            return Err(HeaderReject::Orphan(first.prev_blockhash));
+        };
+        let start = tree.node(parent).work;
+        let work = unknown
+            .iter()
+            .fold(start, |sum, header| sum + rules::work_of(header.bits));
+        match self.work_floor(&tree) {
+            Some(floor) if work < floor => Err(HeaderReject::LowWork),
+            _ => Ok(()),
+        }
+    }
+
+    /// The work that a new branch must end with. There is a floor once the headers known have the network's minimum
+    /// work: what is still far below the best header then was made to fill our memory, or by somebody far behind.
+    pub(crate) fn work_floor(&self, tree: &Tree) -> Option<Work> {
+        let best = tree.best_header();
+        let minimum = self.params().minimum_chain_work;
+        if minimum == Work::from_be_bytes([0; 32]) || tree.node(best).work < minimum {
+            return None;
+        }
+        let near = tree.ancestor(best, tree.node(best).height.saturating_sub(LOW_WORK_DEPTH));
+        Some(tree.node(near).work.max(minimum))
+    }
+
+    /// Checks one header in its context and adds it to the tree; says whether it is new.
+    pub(crate) fn accept_header(
+        &mut self,
+        now_unix: u64,
+        header: &Header,
+        hash: BlockHash,
+    ) -> Result<(NodeId, bool), Reject> {
+        let parent = {
+            let tree = self.shared.tree();
+            if let Some(id) = tree.find(&hash) {
+                if tree.node(id).invalid {
+                    return Err(Reject::known_invalid(format!("block {hash}")));
+                }
+                return Ok((id, false));
+            }
+            rules::check_header(&self.shared.params, header)?;
+            let parent = tree
+                .find(&header.prev_blockhash)
+                .ok_or_else(|| Reject::missing_parent(format!("block {}", header.prev_blockhash)))?;
+            if tree.node(parent).invalid {
+                return Err(Reject::invalid_parent(format!("block {}", header.prev_blockhash)));
+            }
+            rules::contextual_check_header(&self.shared.params, header, &tree.branch(parent), now_unix)?;
+            parent
+        };
+        let id = self.shared.tree_mut().insert(parent, *header, hash);
+        self.dirty.insert(id);
+        Ok((id, true))
+    }
+}
