@@ -28,6 +28,8 @@ pub struct Config {
     pub encryption: Encryption,
     /// The session keeps its torrents in here, for the codecs of its links.
     pub torrent_keys: TorrentKeys,
+    /// Whether to dial over uTP where TCP comes to nothing; for a session within a [`crate::utp::Transport`].
+    pub utp: bool,
     /// Whether peers tell each other of peers (BEP 11).
     pub pex: bool,
     /// The DHT; `None` runs no node of it.
@@ -58,6 +60,7 @@ impl Config {
             resume_dir: None,
             encryption: Encryption::Off,
             torrent_keys: TorrentKeys::default(),
+            utp: false,
             pex: true,
             dht: None,
             limits: Limits::default(),

@@ -154,6 +154,8 @@ pub(crate) struct PeerLink {
     /// Both sides speak the extension protocol (BEP 10).
     pub(crate) extensions: bool,
     pub(crate) ext: Option<ExtHandshake>,
+    /// We dialled it encrypted.
+    pub(crate) encrypted: bool,
     /// Where the peer listens, when it dialled us and said so.
     pub(crate) listens_at: Option<SocketAddr>,
     pub(crate) pex: Exchange,
@@ -213,6 +215,7 @@ impl PeerLink {
             fast: theirs.reserved.fast(),
             extensions: theirs.reserved.extension_protocol(),
             ext: None,
+            encrypted: false,
             listens_at: None,
             pex: Exchange::default(),
             since: now,

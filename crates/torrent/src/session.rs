@@ -15,7 +15,7 @@ use crate::shared::Shared;
 pub use crate::status::{PeerFlags, PeerStatus, State, TorrentStatus, TrackerStatus};
 use crate::torrent::Torrent;
 use crate::wire::{Encryption, Handshake, Message, Reserved};
-use crate::{InfoHash, PeerId, dht, disk, resume, swarm};
+use crate::{InfoHash, PeerId, dht, disk, resume, swarm, utp};
 
 /// Time between two looks at everything.
 const TICK: Duration = Duration::from_secs(1);
@@ -28,6 +28,25 @@ struct Dial {
     info_hash: InfoHash,
     addr: SocketAddr,
     encrypted: bool,
+    utp: bool,
+}
+
+impl Dial {
+    /// How to try next when nothing came of this: in plain, then over the other transport. `reached` when somebody took
+    /// the link, but no handshake came.
+    fn next(self, config: &Config, reached: bool) -> Option<Self> {
+        if reached && self.encrypted && config.encryption == Encryption::Prefer {
+            return Some(Self {
+                encrypted: false,
+                ..self
+            });
+        }
+        (config.utp && !self.utp).then_some(Self {
+            encrypted: config.encryption != Encryption::Off,
+            utp: true,
+            ..self
+        })
+    }
 }
 
 /// Where a link stands.
@@ -50,8 +69,8 @@ pub struct Session {
     closing: BTreeSet<InfoHash>,
     links: BTreeMap<LinkId, Place>,
     dials: BTreeMap<DialToken, Dial>,
-    /// Dials to repeat in plain: their encrypted links ended before a handshake came.
-    again_in_plain: Vec<Dial>,
+    /// Dials to repeat in another way.
+    again: Vec<Dial>,
     discovery: Option<Discovery>,
     reads_paused: bool,
     next_tick: Now,
@@ -70,7 +89,7 @@ impl Session {
             closing: BTreeSet::new(),
             links: BTreeMap::new(),
             dials: BTreeMap::new(),
-            again_in_plain: Vec::new(),
+            again: Vec::new(),
             reads_paused: false,
             next_tick: now + TICK,
             stop_told: false,
@@ -215,17 +234,15 @@ impl Session {
         }
     }
 
-    /// A link that we dialled ended before a handshake came: the peer may only speak in plain.
-    fn unshaken(&mut self, now: Now, dial: Option<Dial>, addr: SocketAddr) {
-        let may_be_plain = self.shared.config.encryption == Encryption::Prefer && !self.shared.stopping;
-        match dial {
-            Some(dial) if dial.encrypted && may_be_plain && self.torrents.contains_key(&dial.info_hash) => {
-                self.again_in_plain.push(Dial {
-                    encrypted: false,
-                    ..dial
-                });
-            }
-            _ => self.dial_ended(now, dial.map(|dial| dial.info_hash), addr),
+    /// A dial ended before a handshake came: the peer may be reached in another way.
+    fn unshaken(&mut self, now: Now, dial: Option<Dial>, addr: SocketAddr, reached: bool) {
+        let wanted = |dial: &Dial| !self.shared.stopping && self.torrents.contains_key(&dial.info_hash);
+        match dial
+            .filter(wanted)
+            .and_then(|dial| dial.next(&self.shared.config, reached))
+        {
+            Some(next) => self.again.push(next),
+            None => self.dial_ended(now, dial.map(|dial| dial.info_hash), addr),
         }
     }
 
@@ -242,7 +259,7 @@ impl Session {
                 }
             }
             Some(&Place::Shaking { link, dial, .. }) => match msg {
-                Message::Handshake(theirs) => self.shaken(now, link, dial.map(|dial| dial.info_hash), &theirs),
+                Message::Handshake(theirs) => self.shaken(now, link, dial, &theirs),
                 // The codec lets nothing pass before a handshake.
                 _ => self.close(id, CloseReason::fault("no handshake")),
             },
@@ -251,8 +268,9 @@ impl Session {
     }
 
     /// The peer's handshake is here.
-    fn shaken(&mut self, now: Now, link: Link, dialled: Option<InfoHash>, theirs: &Handshake) {
+    fn shaken(&mut self, now: Now, link: Link, dial: Option<Dial>, theirs: &Handshake) {
         let info_hash = theirs.info_hash;
+        let dialled = dial.map(|dial| dial.info_hash);
         if dialled.is_some_and(|expected| expected != info_hash) {
             self.dial_ended(now, dialled, link.addr);
             return self.close(link.id, CloseReason::fault("answered for another torrent"));
@@ -275,7 +293,13 @@ impl Session {
         let Some(torrent) = self.torrents.get_mut(&info_hash) else {
             return;
         };
-        match torrent.accept(now, &mut self.shared, link, theirs) {
+        match torrent.accept(
+            now,
+            &mut self.shared,
+            link,
+            dial.is_some_and(|dial| dial.encrypted),
+            theirs,
+        ) {
             Ok(()) => {
                 self.links.insert(link.id, Place::In(info_hash));
                 if let (true, true, Some(port)) = (
@@ -298,7 +322,9 @@ impl Session {
                     torrent.disconnected(now, &mut self.shared, id, fault);
                 }
             }
-            Some(Place::Shaking { link, dial, .. }) if link.token.is_some() => self.unshaken(now, dial, link.addr),
+            Some(Place::Shaking { link, dial, .. }) if link.token.is_some() => {
+                self.unshaken(now, dial, link.addr, true)
+            }
             _ => {}
         }
     }
@@ -345,7 +371,7 @@ impl Session {
             })
             .collect();
         for (id, dial, addr) in late {
-            self.unshaken(now, dial, addr);
+            self.unshaken(now, dial, addr, true);
             self.close(id, CloseReason::benign("no handshake"));
         }
         for torrent in self.torrents.values_mut() {
@@ -388,7 +414,7 @@ impl Session {
         let limits = self.shared.config.limits;
         let mut room = limits.dials.saturating_sub(self.dials.len());
         let mut links_left = limits.links.saturating_sub(self.shared.links + self.dials.len());
-        for dial in std::mem::take(&mut self.again_in_plain) {
+        for dial in std::mem::take(&mut self.again) {
             self.dial(dial);
             room = room.saturating_sub(1);
             links_left = links_left.saturating_sub(1);
@@ -404,6 +430,7 @@ impl Session {
                     info_hash,
                     addr,
                     encrypted,
+                    utp: false,
                 });
                 room -= 1;
                 links_left -= 1;
@@ -426,7 +453,10 @@ impl Session {
     }
 
     fn dial(&mut self, dial: Dial) {
-        let token = DialToken(self.shared.ticket());
+        let mut token = DialToken(self.shared.ticket());
+        if dial.utp {
+            token = utp::dial_token(token);
+        }
         self.dials.insert(token, dial);
         self.shared.out.dial(dial.addr, token);
     }
@@ -462,7 +492,7 @@ impl Machine for Session {
             Input::Connected(link) => self.connected(now, link),
             Input::DialFailed { addr, token } => {
                 let dial = self.dials.remove(&token);
-                self.dial_ended(now, dial.map(|dial| dial.info_hash), addr);
+                self.unshaken(now, dial, addr, false);
             }
             Input::Disconnected { link, cause } => self.disconnected(now, link, &cause),
             Input::Datagram { from, bytes } => {

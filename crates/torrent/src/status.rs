@@ -146,6 +146,8 @@ pub struct PeerFlags {
     pub fast: bool,
     /// BEP 10.
     pub extensions: bool,
+    /// The link is over uTP.
+    pub utp: bool,
 }
 
 fn as_hex<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {

@@ -137,9 +137,6 @@ pub(crate) struct RunArgs {
     pub(crate) download_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) discovery: DiscoveryArgs,
-    /// Do not use uTP (this version does not speak it yet)
-    #[arg(long, help_heading = "Torrents")]
-    pub(crate) no_utp: bool,
 
     /// Serve the dashboard, its REST interface and /metrics here
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8380", help_heading = "Others")]

@@ -34,6 +34,9 @@ pub(crate) struct DiscoveryArgs {
     /// Do not use local peer discovery (this version does not speak it yet)
     #[arg(long, help_heading = "Torrents")]
     pub(crate) no_lsd: bool,
+    /// Do not use uTP
+    #[arg(long, help_heading = "Torrents")]
+    pub(crate) no_utp: bool,
     /// Encrypt the links to peers
     #[arg(
         long,

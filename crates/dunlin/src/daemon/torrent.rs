@@ -12,6 +12,7 @@ use anyhow::Context;
 use dunlin_net::ReactorConfig;
 use dunlin_torrent::command::{AddTorrent, Command, Config, DhtConfig, Event, Source};
 use dunlin_torrent::dht;
+use dunlin_torrent::utp::Transport;
 use dunlin_torrent::wire::{Codec, Encryption};
 use dunlin_torrent::{InfoHash, Metainfo, Session, resume};
 
@@ -140,6 +141,8 @@ impl Torrent {
             TorrentEncryption::Off => Encryption::Off,
         };
         let (encryption, torrent_keys) = (config.encryption, config.torrent_keys.clone());
+        let make_codec = move |_| Codec::encrypting(encryption, torrent_keys.clone(), rand::random());
+        config.utp = !options.discovery.no_utp;
         config.pex = !options.discovery.no_pex;
         let on_event = {
             let (answers, metainfos) = (Arc::clone(&answers), Arc::clone(&metainfos));
@@ -161,8 +164,11 @@ impl Torrent {
                 max_inbound: config.limits.links,
                 ..ReactorConfig::new("torrent").listen(options.listen).with_datagrams()
             },
-            move |now| Session::new(config, now),
-            move |_| Codec::encrypting(encryption, torrent_keys.clone(), rand::random()),
+            {
+                let (utp, make_codec) = (config.utp, make_codec.clone());
+                move |now| Transport::new(Session::new(config, now), utp, rand::random(), make_codec)
+            },
+            make_codec,
             torrent_jobs::dispatcher()?,
             on_event,
         )

@@ -7,6 +7,7 @@ mod dht;
 mod encryption;
 mod fixture;
 mod pex;
+mod utp;
 
 use dunlin_testkit::dunlin::{run, start_command};
 use dunlin_testkit::free_address;

@@ -27,12 +27,13 @@ const SHORT: Duration = Duration::from_secs(10);
 const SENDERS_MAX: usize = 4096;
 
 impl Torrent {
-    /// A peer shook hands. Takes the link, or says why not.
+    /// A peer shook hands. Takes the link, or says why not. `encrypted` when we dialled it so.
     pub(crate) fn accept(
         &mut self,
         now: Now,
         shared: &mut Shared,
         link: Link,
+        encrypted: bool,
         theirs: &Handshake,
     ) -> Result<(), CloseReason> {
         if link.token.is_some() {
@@ -51,6 +52,7 @@ impl Torrent {
             return Err(reason);
         }
         let mut peer = PeerLink::new(now, link, theirs, shared.config.limits.pipeline);
+        peer.encrypted = encrypted;
         self.greet(now, shared, &mut peer);
         self.peers.insert(link.id, peer);
         shared.links += 1;

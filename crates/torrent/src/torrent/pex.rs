@@ -10,6 +10,7 @@ use super::Torrent;
 use crate::peer_link::PeerLink;
 use crate::shared::Shared;
 use crate::swarm;
+use crate::utp::is_utp;
 use crate::wire::{Message, Pex, PexFlags};
 
 /// Time between two messages to a peer.
@@ -33,6 +34,12 @@ fn reachable(peer: &PeerLink) -> Option<(SocketAddr, PexFlags)> {
         Direction::Outbound => (peer.link.addr, PexFlags::REACHABLE),
         Direction::Inbound => (peer.listens_at?, 0),
     };
+    if peer.encrypted {
+        flags |= PexFlags::ENCRYPTION;
+    }
+    if is_utp(peer.link.id) {
+        flags |= PexFlags::UTP;
+    }
     let only_serves = peer.ext.as_ref().is_some_and(|ext| ext.upload_only);
     if only_serves || peer.pieces().is_some_and(|pieces| pieces.is_full()) {
         flags |= PexFlags::SEED;

@@ -106,6 +106,7 @@ impl Torrent {
                 seed: peer.is_seed(),
                 fast: peer.fast,
                 extensions: peer.extensions,
+                utp: crate::utp::is_utp(peer.link.id),
             },
         }
     }

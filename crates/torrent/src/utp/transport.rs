@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use super::connection::{Connection, End};
 use super::packet::{Kind, Packet};
 
-/// Our links' ids have this bit; those of a driver, which counts from 1, never get there.
+/// Our links' ids and the tokens of our dials have this bit; those of a driver, which counts from 1, never get there.
 const OURS: u64 = 1 << 63;
 /// Connections of all kinds, and among them those that the other side opened and has not proven to want.
 const MAX_CONNECTIONS: usize = 512;
@@ -46,7 +46,17 @@ struct UtpLink<C> {
     closing: Option<(CloseReason, Now)>,
 }
 
-/// A machine whose dials fall back to uTP, and which takes in links over it.
+/// A dial with this token is made over uTP, when it is asked of a [`Transport`] that is on.
+pub(crate) fn dial_token(token: DialToken) -> DialToken {
+    DialToken(token.0 | OURS)
+}
+
+/// Whether a link is over uTP.
+pub(crate) fn is_utp(link: LinkId) -> bool {
+    link.0 & OURS != 0
+}
+
+/// A machine that dials and takes in links over uTP beside those of its driver.
 pub struct Transport<M: Machine, C> {
     inner: M,
     make_codec: Box<dyn Fn(Direction) -> C>,
@@ -86,6 +96,12 @@ impl<M: Machine, C: Codec<Msg = M::Msg>> Transport<M, C> {
 
     fn carry_out(&mut self, now: Now) {
         while let Some(output) = self.inner.poll() {
+            if let Output::Dial { addr, token } = output
+                && token.0 & OURS != 0
+            {
+                self.dial(now, addr, token);
+                continue;
+            }
             let id = match &output {
                 Output::Send { link, .. }
                 | Output::Close { link, .. }
@@ -93,7 +109,7 @@ impl<M: Machine, C: Codec<Msg = M::Msg>> Transport<M, C> {
                 | Output::ResumeRead { link } => *link,
                 Output::Dial { .. } | Output::Datagram { .. } | Output::Job(_) | Output::Event(_) => LinkId(0),
             };
-            if id.0 & OURS == 0 {
+            if !is_utp(id) {
                 self.out.push_back(output);
                 continue;
             }
@@ -133,7 +149,7 @@ impl<M: Machine, C: Codec<Msg = M::Msg>> Transport<M, C> {
         self.touched.insert(id);
     }
 
-    /// The driver's dial failed: tries uTP, or says so.
+    /// Dials, or says that it is not possible.
     fn dial(&mut self, now: Now, addr: SocketAddr, token: DialToken) {
         let mut ids = (0..8).map(|_| self.rng.random::<u16>());
         match ids.find(|id| !self.names.contains_key(&(addr, *id))) {
@@ -326,7 +342,6 @@ impl<M: Machine, C: Codec<Msg = M::Msg>> Machine for Transport<M, C> {
 
     fn handle(&mut self, now: Now, input: Input<M::Msg, M::Command, M::Done>) {
         match input {
-            Input::DialFailed { addr, token } => self.dial(now, addr, token),
             Input::Datagram { from, bytes } => {
                 if let Some(bytes) = self.datagram(now, from, bytes) {
                     self.give(now, Input::Datagram { from, bytes });

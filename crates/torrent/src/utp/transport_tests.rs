@@ -111,10 +111,9 @@ impl Wire {
         self.carry(peer);
     }
 
-    /// As if the driver had dialled in vain.
     fn dial(&mut self) {
-        let (addr, token) = (addr(1), DialToken(7));
-        self.tell(0, Input::DialFailed { addr, token });
+        let (addr, token) = (addr(1), dial_token(DialToken(7)));
+        self.tell(0, Input::Command(Output::Dial { addr, token }));
     }
 
     fn say(&mut self, peer: usize, bytes: Vec<u8>) {
