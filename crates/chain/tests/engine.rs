@@ -462,6 +462,36 @@ fn a_flood_of_headers_with_little_work_is_refused() {
 }
 
 #[test]
+fn without_a_minimum_of_work_the_number_of_headers_off_the_best_chain_is_bounded() {
+    let mut chain = chain();
+    let main = blocks(genesis(), 1, 30);
+    give_headers(&mut chain, &main).unwrap();
+    // Siblings: as many first blocks as one likes.
+    let mut header = *main[0].block.header();
+    let mut taken = 0;
+    let refusal = loop {
+        header.nonce += 1;
+        if header.validate_pow(header.target()).is_err() {
+            continue;
+        }
+        match chain.accept_headers(NOW, &[header]) {
+            Ok(accepted) => taken += accepted.new,
+            Err(reject) => break reject,
+        }
+    };
+    assert!(matches!(refusal, HeaderReject::LowWork));
+    assert_eq!(taken, 100_000);
+    assert_eq!(chain.view().header_count(), 1 + 30 + taken);
+    // The best chain grows as before, and a branch with as much work comes in.
+    give_headers(&mut chain, &blocks(main[29].place, 2, 5)).unwrap();
+    assert!(matches!(
+        give_headers(&mut chain, &blocks(main[9].place, 3, 10)),
+        Err(HeaderReject::LowWork)
+    ));
+    give_headers(&mut chain, &blocks(main[9].place, 3, 25)).unwrap();
+}
+
+#[test]
 fn locators_and_headers_lead_a_peer_along_the_active_chain() {
     let mut chain = chain();
     let view = chain.view();

@@ -1,7 +1,7 @@
 //! Following the chain: confirmed transactions and those that they rule out leave; the transactions of disconnected
 //! blocks come back.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bitcoin::Transaction;
@@ -11,9 +11,6 @@ use dunlin_chain::{Coin, Entry as Block, ParsedBlock};
 use crate::accept::Setting;
 use crate::entry::{Entry, Id};
 use crate::{Pool, Ratio};
-
-/// Most bytes of transactions of disconnected blocks that are kept to be given back.
-const MAX_RETURNED_BYTES: u64 = 20_000_000;
 
 impl Pool {
     /// A block joined the chain.
@@ -31,10 +28,8 @@ impl Pool {
             self.deltas.remove(txid);
         }
         self.remove_with_descendants(conflicts);
-        if !self.returned.is_empty() {
-            let confirmed: HashSet<_> = block.txids.iter().collect();
-            self.returned.retain(|tx| !confirmed.contains(&tx.compute_txid()));
-            self.returned_bytes = self.returned.iter().map(|tx| tx.total_size() as u64).sum();
+        for txid in &block.txids {
+            self.returned.remove(txid);
         }
         let (now, usage, room) = (self.clock, self.usage(), self.config.max_bytes);
         self.floor.settle(now, usage, room);
@@ -44,14 +39,10 @@ impl Pool {
     /// The block at the tip left the chain. Its transactions wait for [`Pool::after_reorg`].
     pub fn block_disconnected(&mut self, block: &ParsedBlock) {
         self.reorganised = true;
-        for tx in block.block().txdata.iter().rev() {
-            self.returned_bytes += tx.total_size() as u64;
-            self.returned.push_front(Arc::new(tx.clone()));
+        for (txid, tx) in block.txids.iter().zip(&block.block().txdata).rev() {
+            self.returned.push_front(*txid, Arc::new(tx.clone()));
         }
-        // Blocks leave from the tip downwards, so those at the back have waited longest and build on the others.
-        while self.returned_bytes > MAX_RETURNED_BYTES {
-            let Some(tx) = self.returned.pop_back() else { break };
-            self.returned_bytes -= tx.total_size() as u64;
+        while let Some(tx) = self.returned.pop_excess() {
             self.remove_spenders(&tx);
         }
     }
@@ -63,10 +54,9 @@ impl Pool {
         if !std::mem::take(&mut self.reorganised) {
             return;
         }
-        self.returned_bytes = 0;
-        for tx in std::mem::take(&mut self.returned) {
+        for (txid, tx) in std::mem::take(&mut self.returned).into_all() {
             if tx.is_coinbase() || self.admit(now, Arc::clone(&tx), Setting::Returned, None).is_err() {
-                let here = self.id(&tx.compute_txid()).is_some();
+                let here = self.id(&txid).is_some();
                 // The pool may have it already, as when it came back with another witness.
                 if !here {
                     self.remove_spenders(&tx);

@@ -24,6 +24,7 @@ mod pool;
 mod priority;
 mod reject;
 mod replace;
+mod returned;
 mod template;
 
 pub use config::Config;

@@ -1,7 +1,7 @@
 //! The pool itself: its indexes, what may be asked of it, and the two moves that everything else is made of, putting
 //! one transaction in and taking a set out.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bitcoin::{Amount, OutPoint, Transaction, Txid, Wtxid};
@@ -11,6 +11,7 @@ use crate::entry::{Entry, Id};
 use crate::estimate::Estimator;
 use crate::floor::Floor;
 use crate::graph::{Candidate, Chunk, ClusterLimits, Graph};
+use crate::returned::Returned;
 use crate::{Config, FeeRate};
 
 /// What came of a transaction that was taken.
@@ -75,8 +76,7 @@ pub struct Pool {
     /// The latest time that a caller gave.
     pub(crate) clock: u64,
     /// Transactions of disconnected blocks, the oldest block first.
-    pub(crate) returned: VecDeque<Arc<Transaction>>,
-    pub(crate) returned_bytes: u64,
+    pub(crate) returned: Returned,
     /// What an operator's priorities add to fees, in satoshi, for transactions here or not.
     pub(crate) deltas: BTreeMap<Txid, i64>,
     pub(crate) estimator: Estimator,
@@ -104,8 +104,7 @@ impl Pool {
             total_fee: 0,
             sequence: 0,
             clock: 0,
-            returned: VecDeque::new(),
-            returned_bytes: 0,
+            returned: Returned::default(),
             deltas: BTreeMap::new(),
             estimator: Estimator::default(),
             loaded: true,

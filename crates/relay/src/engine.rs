@@ -36,11 +36,15 @@ impl Engine {
     pub fn run(&mut self, now: Now, job: Job) -> Done {
         let unix = now.unix_secs();
         match job {
-            Job::AcceptHeaders { link, headers } => Done::Headers {
+            Job::AcceptHeaders { link, headers, proven } => Done::Headers {
                 link,
                 count: headers.len(),
                 last: headers.last().map(|header| header.block_hash()),
-                result: self.chain.accept_headers(unix, &headers),
+                result: if proven {
+                    self.chain.accept_proven_headers(unix, &headers)
+                } else {
+                    self.chain.accept_headers(unix, &headers)
+                },
             },
             Job::ParseBlock { link, raw } => parse_block(self.chain.params(), link, raw),
             // An engine reaches no network; the program asks its resolver instead.

@@ -1,8 +1,8 @@
 //! Header sync: which peer is asked for headers, what its answers mean, what we answer.
 //!
 //! While the best header is older than a day one peer at a time is asked, then all. A peer that has nothing more, or
-//! is silent, makes room for the next. A full `headers` message leads to
-//! the next question; headers that do not connect lead to a question from our best header.
+//! is silent, makes room for the next. A full `headers` message leads to the next question; headers that do not connect
+//! lead to a question from our best header. A peer's chain is stored only after it has shown enough work.
 
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use dunlin_peer::{CloseReason, LinkId, Now};
 use crate::interface::Job;
 use crate::node::Node;
 use crate::peer::{Kind, Peer};
+use crate::presync::Presync;
+use crate::prove;
 use crate::wire::{Locator, MAX_HEADERS, Message};
 
 /// How long a peer has to answer `getheaders` before it is asked again.
@@ -52,11 +54,11 @@ pub(crate) struct HeaderState {
     /// We asked it for its chain from our best header on.
     pub(crate) started: bool,
     /// Its last question is unanswered since then.
-    asked: Option<Now>,
+    pub(crate) asked: Option<Now>,
     /// Something came up that called for another question while one was unanswered.
     ask_again: bool,
     /// It stayed silent as the sync peer.
-    silent: bool,
+    pub(crate) silent: bool,
     /// The block with the most work that it is known to have.
     pub(crate) best: Option<KnownBlock>,
     /// The last block that it announced and that we do not know.
@@ -69,12 +71,21 @@ pub(crate) struct HeaderState {
     asked_by_inv: bool,
     protected: bool,
     behind: Option<Behind>,
+    /// Its chain has not shown enough work yet.
+    pub(crate) presync: Option<Box<Presync>>,
+    /// The last header that a presync gave to the chain; only what lies behind it is unknown.
+    pub(crate) released: Option<BlockHash>,
 }
 
 impl HeaderState {
     /// It is never replaced for falling behind.
     pub(crate) fn is_protected(&self) -> bool {
         self.protected
+    }
+
+    /// Its chain has been shown for so long that others should be asked besides it.
+    fn is_slow(&self, now: Now) -> bool {
+        self.presync.as_ref().is_some_and(|it| it.is_slow(now.unix_secs()))
     }
 }
 
@@ -125,7 +136,7 @@ pub(crate) fn ask(node: &mut Node, link: LinkId, from: Option<BlockHash>) -> boo
 }
 
 /// The last question is answered; what came up meanwhile is asked now.
-fn answered(node: &mut Node, link: LinkId) {
+pub(crate) fn answered(node: &mut Node, link: LinkId) {
     let Some(peer) = node.ready(link) else { return };
     peer.headers.asked = None;
     if std::mem::take(&mut peer.headers.ask_again) {
@@ -188,6 +199,7 @@ impl HeaderSync {
             .peers
             .values()
             .filter(|peer| peer.is_ready() && peer.headers.started)
+            .filter(|peer| !peer.headers.is_slow(now))
             .any(|peer| peer.headers.asked.is_some_and(|asked| now.since(asked) < PATIENCE));
         let mut candidates: Vec<_> = node
             .peers
@@ -223,19 +235,26 @@ impl HeaderSync {
         }
         let (Some(first), Some(last)) = (headers.first(), headers.last()) else {
             // An announcement is never empty, so this answers our question: the peer has nothing more.
+            if let Some(peer) = node.ready(link) {
+                peer.headers.presync = None;
+            }
             return answered(node, link);
         };
         if headers.len() > MAX_HEADERS {
             return node.misbehaving(link, "headers message size");
         }
         let last = last.block_hash();
+        if prove::take(node, link, &headers) {
+            return;
+        }
         if node.view.entry(&first.prev_blockhash).is_none() {
             // Perhaps an announcement after blocks that we have not heard of.
             ask(node, link, None);
             has_block(node, link, last);
             return;
         }
-        node.peer_job(link, Job::AcceptHeaders { link, headers });
+        let proven = false;
+        node.peer_job(link, Job::AcceptHeaders { link, headers, proven });
     }
 
     /// The chain judged a peer's headers.
@@ -250,6 +269,10 @@ impl HeaderSync {
         let Some(peer) = node.ready(link) else {
             return Learned::Nothing;
         };
+        if result.is_err() {
+            peer.headers.presync = None;
+            peer.headers.released = None;
+        }
         match result {
             Ok(_) => {
                 peer.headers.silent = false;
@@ -257,14 +280,21 @@ impl HeaderSync {
                     answered(node, link);
                     return Learned::Nothing;
                 };
-                if count == MAX_HEADERS {
+                let presyncing = peer.headers.presync.is_some();
+                let overtaken = presyncing || peer.headers.released.is_some_and(|released| released != last);
+                let more = overtaken || count >= MAX_HEADERS;
+                if overtaken {
+                    // The next question is under way, or comes after what the presync gave to the chain last.
+                } else if more {
+                    peer.headers.released = None;
                     peer.headers.asked = None;
                     ask(node, link, Some(last));
                 } else {
+                    peer.headers.released = None;
                     answered(node, link);
                 }
                 has_block(node, link, last);
-                self.judge_chain(node, link, count == MAX_HEADERS);
+                self.judge_chain(node, link, more);
                 Learned::Headers
             }
             Err(HeaderReject::Orphan(_)) => {

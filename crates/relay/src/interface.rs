@@ -302,6 +302,8 @@ pub enum Job {
         link: LinkId,
         /// The headers.
         headers: Vec<Header>,
+        /// Whether their sender has shown that the branch ends with enough work.
+        proven: bool,
     },
     /// Parse the bytes of a block and check what needs no chain.
     ParseBlock {

@@ -27,6 +27,8 @@ mod node;
 mod outbound;
 mod peer;
 mod ping;
+mod presync;
+mod prove;
 mod seeds;
 mod serve;
 mod tx;

@@ -131,8 +131,13 @@ impl Bed {
     }
 
     pub fn member_with(&mut self, change: impl FnOnce(&mut Config)) -> usize {
+        self.member_on(Params::new(Network::Regtest), change)
+    }
+
+    /// A peer on a network of other parameters, with the same magic.
+    pub fn member_on(&mut self, params: Params, change: impl FnOnce(&mut Config)) -> usize {
         let n = self.members.len();
-        let chain = Chain::in_memory(Params::new(Network::Regtest)).unwrap();
+        let chain = Chain::in_memory(params).unwrap();
         let view = chain.view();
         let pool = Arc::new(RwLock::new(Pool::new(Default::default(), view.clone())));
         let addr: SocketAddr = format!("{}.{}.7.1:8333", 20 + n / 200, n % 200).parse().unwrap();
