@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use dunlin_api::Stop;
-use dunlin_api::rpc::{Auth, Cookie, serve};
+use dunlin_api::rpc::{Auth, Cookie, Options, serve};
 use dunlin_chain::Network;
 use lab::{Lab, Reply, Shelf, http, listener, node};
 use serde_json::{Value, json};
@@ -23,13 +23,20 @@ struct Server {
     task: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
+fn with(auth: Auth) -> Options {
+    Options {
+        auth,
+        ..Options::default()
+    }
+}
+
 async fn start() -> Server {
     let (listener, addr) = listener().await;
     let mut auth = Auth::default();
     auth.add_password("user", "pass:word");
     let node = node(&Lab::new(Network::Regtest), &Arc::new(Shelf::default()));
     let stop = node.stop.clone();
-    let task = tokio::spawn(serve(listener, node, auth, &[], stop.clone()));
+    let task = tokio::spawn(serve(listener, node, with(auth), stop.clone()));
     Server {
         addr,
         basic: format!("Authorization: Basic {}", STANDARD.encode("user:pass:word")),
@@ -95,7 +102,7 @@ async fn the_cookie_file_lets_its_reader_in() {
     let (listener, addr) = listener().await;
     let node = node(&Lab::new(Network::Regtest), &Arc::new(Shelf::default()));
     let stop = node.stop.clone();
-    let task = tokio::spawn(serve(listener, node, auth, &[], stop));
+    let task = tokio::spawn(serve(listener, node, with(auth), stop));
     let text = std::fs::read_to_string(&path).unwrap();
     let basic = format!("Authorization: Basic {}", STANDARD.encode(text));
     let reply = http(addr, "POST", "/", &[&basic], br#"{"method":"stop","id":1}"#).await;

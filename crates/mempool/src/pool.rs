@@ -102,7 +102,7 @@ impl Pool {
             bytes: 0,
             usage: 0,
             total_fee: 0,
-            sequence: 0,
+            sequence: 1,
             clock: 0,
             returned: Returned::default(),
             deltas: BTreeMap::new(),
@@ -257,7 +257,7 @@ impl Pool {
         self.loaded = loaded;
     }
 
-    /// Rises with every transaction that enters or leaves.
+    /// The number of the next change: it rises with every transaction that enters or leaves, from 1 on as in Core.
     pub fn sequence(&self) -> u64 {
         self.sequence
     }

@@ -129,6 +129,11 @@ impl Bitcoind {
         self.folder.path().join("regtest").join("blocks")
     }
 
+    /// Where its JSON-RPC and REST are served.
+    pub fn http(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.rpc_port))
+    }
+
     /// Process id.
     pub fn pid(&self) -> u32 {
         self.child.pid()

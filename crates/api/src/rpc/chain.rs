@@ -124,7 +124,7 @@ pub(crate) fn confirmations(view: &View, entry: &Entry) -> i64 {
     }
 }
 
-fn header_json(view: &View, entry: &Entry) -> Map<String, Value> {
+pub(crate) fn header_json(view: &View, entry: &Entry) -> Map<String, Value> {
     let header = &entry.header;
     let mut map = Map::new();
     let confirmations = confirmations(view, entry);
@@ -280,11 +280,21 @@ pub(crate) fn getblock(call: &Call) -> Answer {
     if verbosity <= 0 {
         return Ok(hex::encode(&raw).into());
     }
+    block_json(&view, &entry, raw, verbosity).map(Value::Object)
+}
+
+/// A block whose bytes are `raw`; `verbosity` from 1 on as in `getblock`.
+pub(crate) fn block_json(
+    view: &View,
+    entry: &Entry,
+    raw: bytes::Bytes,
+    verbosity: i32,
+) -> Result<Map<String, Value>, RpcError> {
     let size = raw.len();
     let block = parsed(raw)?;
     let body = block.block();
     let weight = body.weight().to_wu();
-    let mut map = header_json(&view, &entry);
+    let mut map = header_json(view, entry);
     map.insert("nTx".into(), block.len().into());
     map.insert("strippedsize".into(), (weight.saturating_sub(size as u64) / 3).into());
     map.insert("size".into(), size.into());
@@ -296,7 +306,7 @@ pub(crate) fn getblock(call: &Call) -> Answer {
         block.txids.iter().map(|txid| txid.to_string().into()).collect()
     } else {
         let network = view.params().network;
-        let spent = spent_outputs(&view, &entry)?;
+        let spent = spent_outputs(view, entry)?;
         let one = |(index, tx): (usize, &bitcoin::Transaction)| {
             let spent = index.checked_sub(1).and_then(|index| spent.as_ref()?.get(index));
             let mut map = tx::to_json(tx, network, spent.map(Vec::as_slice), verbosity >= 3);
@@ -306,7 +316,7 @@ pub(crate) fn getblock(call: &Call) -> Answer {
         body.txdata.iter().enumerate().map(one).collect()
     };
     map.insert("tx".into(), transactions.into());
-    Ok(Value::Object(map))
+    Ok(map)
 }
 
 pub(crate) fn gettxout(call: &Call) -> Answer {

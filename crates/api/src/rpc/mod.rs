@@ -5,15 +5,15 @@
 
 pub mod auth;
 mod block_stats;
-mod chain;
+pub(crate) mod chain;
 mod coins;
 mod control;
 mod deployments;
 pub mod error;
 mod fees;
 mod help;
-mod index;
-mod json;
+pub(crate) mod index;
+pub(crate) mod json;
 mod mempool;
 mod mempool_file;
 mod method;
@@ -25,14 +25,14 @@ mod packages;
 mod params;
 mod protocol;
 mod raw_tx;
-mod script;
+pub(crate) mod script;
 mod server;
 mod snapshot;
 mod submit;
 mod table;
 mod table_mempool;
 pub(crate) mod torrents;
-mod tx;
+pub(crate) mod tx;
 mod tx_proof;
 
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
@@ -47,7 +47,7 @@ pub use error::RpcError;
 pub(crate) use net::sanitize;
 pub use operate::report_json;
 pub use protocol::{Params, Request};
-pub use server::{Shared, call, router, serve};
+pub use server::{Options, Shared, call, router, serve};
 
 use crate::backend::{BitcoinBackend, TorrentBackend};
 

@@ -1,6 +1,7 @@
 //! The JSON-RPC endpoint: one HTTP resource that takes POSTed requests and batches.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request as HttpRequest, Response, StatusCode, header};
+use bytes::Bytes;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -19,6 +21,7 @@ use super::protocol::{self, Envelope, Request};
 use super::{params, table};
 use crate::backend::{Node, Stop};
 use crate::http::{self, Hosts, RemoteAddr};
+use crate::rest;
 
 /// The longest body read, as in Core: 32 MiB.
 const MAX_BODY: usize = 32 << 20;
@@ -117,35 +120,41 @@ async fn run(call: Call, method: &'static Method) -> Answer {
     }
 }
 
+/// How a server is served.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// Who may call methods.
+    pub auth: Auth,
+    /// Names besides loopback by which clients may address the server.
+    pub host_names: Vec<String>,
+    /// Whether to serve Core's REST interface, too, which asks for no login.
+    pub rest: bool,
+}
+
 struct Server {
     shared: Arc<Shared>,
     auth: Auth,
     hosts: Hosts,
+    rest: bool,
     slots: Semaphore,
 }
 
-/// The endpoint as an axum router, for [`http::serve`].
-pub fn router(shared: Arc<Shared>, auth: Auth, hosts: Hosts) -> Router {
+/// The endpoint as an axum router, for [`http::serve`] at the address `listen`.
+pub fn router(shared: Arc<Shared>, options: Options, listen: SocketAddr) -> Router {
     let server = Server {
         shared,
-        auth,
-        hosts,
+        hosts: Hosts::new(listen, &options.host_names),
+        auth: options.auth,
+        rest: options.rest,
         slots: Semaphore::new(MAX_REQUESTS),
     };
     Router::new().fallback(handle).with_state(Arc::new(server))
 }
 
-/// Serves JSON-RPC on `listener` until `stop` is pulled. `host_names` are names besides loopback by which clients may
-/// address the server.
-pub async fn serve(
-    listener: TcpListener,
-    node: Arc<Node>,
-    auth: Auth,
-    host_names: &[String],
-    stop: Stop,
-) -> std::io::Result<()> {
-    let hosts = Hosts::new(listener.local_addr()?, host_names);
-    http::serve(listener, router(Shared::new(node), auth, hosts), stop).await;
+/// Serves JSON-RPC on `listener` until `stop` is pulled.
+pub async fn serve(listener: TcpListener, node: Arc<Node>, options: Options, stop: Stop) -> std::io::Result<()> {
+    let listen = listener.local_addr()?;
+    http::serve(listener, router(Shared::new(node), options, listen), stop).await;
     Ok(())
 }
 
@@ -154,6 +163,9 @@ async fn handle(State(server): State<Arc<Server>>, request: HttpRequest<Body>) -
         return text(StatusCode::FORBIDDEN, "The Host header does not name this server\n");
     }
     let path = request.uri().path();
+    if server.rest && path.starts_with("/rest/") {
+        return serve_rest(&server, request).await;
+    }
     if path != "/" {
         return text(StatusCode::NOT_FOUND, "");
     }
@@ -184,13 +196,11 @@ async fn handle(State(server): State<Arc<Server>>, request: HttpRequest<Body>) -
         }
     }
     let Ok(_slot) = server.slots.try_acquire() else {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "Work queue depth exceeded");
+        return overloaded();
     };
-    let body = axum::body::to_bytes(request.into_body(), MAX_BODY);
-    let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(_)) => return text(StatusCode::PAYLOAD_TOO_LARGE, "The body is too long or was cut off\n"),
-        Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time\n"),
+    let body = match read_body(request, MAX_BODY).await {
+        Ok(body) => body,
+        Err((status, why)) => return text(status, why),
     };
     let (status, reply) = answer(&server.shared, &body).await;
     match reply {
@@ -201,6 +211,32 @@ async fn handle(State(server): State<Arc<Server>>, request: HttpRequest<Body>) -
             response
         }
         None => text(status, ""),
+    }
+}
+
+async fn serve_rest(server: &Server, request: HttpRequest<Body>) -> Response<Body> {
+    let Ok(_slot) = server.slots.try_acquire() else {
+        return overloaded();
+    };
+    let uri = request.uri().clone();
+    let body = match read_body(request, rest::MAX_BODY).await {
+        Ok(body) => body,
+        Err((status, why)) => return text(status, why),
+    };
+    let reply = rest::answer(&server.shared, uri.path(), uri.query().unwrap_or_default(), body).await;
+    reply.unwrap_or_else(|| text(StatusCode::NOT_FOUND, ""))
+}
+
+fn overloaded() -> Response<Body> {
+    text(StatusCode::SERVICE_UNAVAILABLE, "Work queue depth exceeded")
+}
+
+async fn read_body(request: HttpRequest<Body>, max: usize) -> Result<Bytes, (StatusCode, &'static str)> {
+    let body = axum::body::to_bytes(request.into_body(), max);
+    match tokio::time::timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(_)) => Err((StatusCode::PAYLOAD_TOO_LARGE, "The body is too long or was cut off\n")),
+        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time\n")),
     }
 }
 

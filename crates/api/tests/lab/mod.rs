@@ -380,7 +380,9 @@ pub async fn listener() -> (TcpListener, SocketAddr) {
 pub struct Reply {
     pub status: u16,
     pub head: String,
+    /// The body, as text where it is none with marks in it.
     pub body: String,
+    pub bytes: Vec<u8>,
 }
 
 impl Reply {
@@ -418,12 +420,13 @@ pub async fn http(addr: SocketAddr, method: &str, path: &str, headers: &[&str], 
     let _ = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut bytes))
         .await
         .unwrap();
-    let text = String::from_utf8(bytes).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    let (head, body) = (String::from_utf8(bytes[..end].to_vec()).unwrap(), &bytes[end + 4..]);
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     Reply {
         status,
-        head: head.to_owned(),
-        body: body.to_owned(),
+        head,
+        body: String::from_utf8_lossy(body).into_owned(),
+        bytes: body.to_vec(),
     }
 }

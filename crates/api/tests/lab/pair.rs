@@ -13,7 +13,7 @@ use super::{Lab, Shelf, node};
 /// Both nodes.
 pub struct Pair {
     pub core: Bitcoind,
-    ours: Arc<Shared>,
+    pub shared: Arc<Shared>,
 }
 
 impl Pair {
@@ -29,7 +29,7 @@ impl Pair {
         );
         Self {
             core,
-            ours: Shared::new(node),
+            shared: Shared::new(node),
         }
     }
 
@@ -40,7 +40,7 @@ impl Pair {
             other => panic!("{other}"),
         };
         call(
-            &self.ours,
+            &self.shared,
             Request {
                 method: method.to_owned(),
                 params,

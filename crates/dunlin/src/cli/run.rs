@@ -128,6 +128,9 @@ pub(crate) struct RunArgs {
     /// Another RPC login as Core's rpcauth.py makes it: USER:SALT$HASH (repeatable)
     #[arg(long, value_name = "USER:SALT$HASH", help_heading = "RPC")]
     pub(crate) rpc_auth: Vec<String>,
+    /// Serve Core's REST interface, which asks for no login, at the same address
+    #[arg(long, help_heading = "RPC")]
+    pub(crate) rest: bool,
 
     /// Listen for BitTorrent peers here
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:6881", help_heading = "Torrents")]

@@ -109,6 +109,7 @@ static OPTIONS: &[Opt] = &[
     in_section(works("rpcbind", "Loopback address at which RPC is served")),
     works("rpcallowip", "Who may call RPC; addresses of this machine only"),
     works("server", "Serve RPC; always on"),
+    works("rest", "Serve REST, without a login, at the address of RPC"),
     works("daemon", "Go on in the background"),
     works("daemonwait", "Go on in the background, and return once RPC answers"),
     works(
@@ -290,7 +291,6 @@ static OPTIONS: &[Opt] = &[
     opt("peerbloomfilters", DAEMON, Effect::Refused),
     opt("privatebroadcast", DAEMON, Effect::Refused),
     opt("proxy", DAEMON, Effect::Refused),
-    opt("rest", DAEMON, Effect::Refused),
     opt("rpccookieperms", DAEMON, Effect::Refused),
     opt("rpcwhitelist", DAEMON, Effect::Refused),
     opt("shutdownnotify", DAEMON, Effect::Refused),

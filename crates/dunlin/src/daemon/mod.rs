@@ -247,7 +247,14 @@ async fn answer(
     if let Some(cookie) = &cookie {
         cookie.allow(&mut auth);
     }
-    let rpc_server = rpc::serve(rpc_listener, Arc::clone(&node), auth, &[], stop.clone());
+    let rpc_server = {
+        let options = rpc::Options {
+            auth,
+            rest: args.rest,
+            ..rpc::Options::default()
+        };
+        rpc::serve(rpc_listener, Arc::clone(&node), options, stop.clone())
+    };
     let pid = core
         .and_then(|files| files.pid.as_deref())
         .map(PidFile::create)
