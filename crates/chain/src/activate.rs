@@ -230,7 +230,7 @@ impl Chain {
     }
 
     pub(crate) fn follow(&mut self, outcome: &mut BlockOutcome) -> Result<(), StoreError> {
-        if self.is_reindexing() {
+        if self.is_reindexing() || self.sync_swiftly(outcome)? {
             return Ok(());
         }
         let mut bytes = 0;
@@ -483,7 +483,7 @@ impl Chain {
 
     /// Whether the scripts of a block need no check: it is an ancestor of the assumed valid block and of the best
     /// header, that header has the network's minimum work, and the block is buried two weeks deep below it.
-    fn scripts_assumed(&self, tree: &Tree, id: NodeId) -> bool {
+    pub(crate) fn scripts_assumed(&self, tree: &Tree, id: NodeId) -> bool {
         let Some(assumed) = self.assume_valid.and_then(|hash| tree.find(&hash)) else {
             return false;
         };

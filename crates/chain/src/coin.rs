@@ -110,9 +110,25 @@ fn expand(form: u8, bytes: &[u8]) -> Option<Vec<u8>> {
 /// amount (at most nine) times 16 and the script's form; the amount without those zeros as a LEB128 number; what has to
 /// be known of the script.
 pub(crate) fn encode(coin: &Coin, out: &mut Vec<u8>) {
-    put_number(out, (u64::from(coin.height) << 1) | u64::from(coin.coinbase));
-    let (form, script) = compress(coin.output.script_pubkey.as_bytes());
-    let (mut amount, mut zeros) = (coin.output.value.to_sat(), 0);
+    let Coin {
+        output,
+        height,
+        coinbase,
+    } = coin;
+    encode_parts(
+        *height,
+        *coinbase,
+        output.value.to_sat(),
+        output.script_pubkey.as_bytes(),
+        out,
+    );
+}
+
+/// [`encode`] from what a coin consists of.
+pub(crate) fn encode_parts(height: u32, coinbase: bool, value: u64, script: &[u8], out: &mut Vec<u8>) {
+    put_number(out, (u64::from(height) << 1) | u64::from(coinbase));
+    let (form, script) = compress(script);
+    let (mut amount, mut zeros) = (value, 0);
     while zeros < 9 && amount != 0 && amount.is_multiple_of(10) {
         amount /= 10;
         zeros += 1;

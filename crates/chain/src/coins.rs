@@ -185,7 +185,8 @@ impl Coins {
 
     /// The block up to which the coins on disk are; `None` before they were ever written.
     pub(crate) fn tip(&self) -> Result<Option<BlockHash>, StoreError> {
-        let hash = |mark: Box<[u8]>| BlockHash::from_slice(&mark);
+        // What else a mark says is for whoever wrote it.
+        let hash = |mark: Box<[u8]>| BlockHash::from_slice(mark.get(..32).unwrap_or_default());
         let tip = self.store.mark().map(hash).transpose();
         tip.map_err(|_| StoreError::corrupt("the record of the coins' tip"))
     }
@@ -237,6 +238,27 @@ impl Coins {
     /// [`StoreError`] when what was set aside before cannot be written; nothing has changed then.
     pub(crate) fn freeze(&self, tip: &BlockHash, barrier: Barrier) -> Result<(), StoreError> {
         self.store.freeze(tip.as_byte_array(), barrier)
+    }
+
+    /// [`Coins::freeze`] with a mark that says more than the block's hash, with which it begins.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn freeze_marked(&self, mark: &[u8], barrier: Barrier) -> Result<(), StoreError> {
+        self.store.freeze(mark, barrier)
+    }
+
+    /// The mark of the coins on disk.
+    pub(crate) fn mark(&self) -> Option<Box<[u8]>> {
+        self.store.mark()
+    }
+
+    /// Adds coins that were not there before; keys and values are those of [`coin`](crate::coin).
+    ///
+    /// # Errors
+    /// As [`Coins::publish`].
+    pub(crate) fn publish_new(&self, coins: &Changes) -> Result<(), StoreError> {
+        self.store.publish(coins, || ())
     }
 
     /// Waits until what was set aside is on disk.

@@ -4,6 +4,7 @@ use bitcoin::BlockHash;
 
 use crate::prune::Prune;
 use crate::snapshot::AssumeUtxo;
+use crate::swiftsync::SwiftSync;
 use crate::{Reindex, files};
 
 /// Which blocks' scripts are taken as checked by others.
@@ -41,6 +42,8 @@ pub struct ChainConfig {
     pub flush_interval: u64,
     /// Snapshots to believe beside those that the network's parameters name.
     pub assume_utxo: Vec<AssumeUtxo>,
+    /// With what an empty chain is synced at first.
+    pub swiftsync: Option<SwiftSync>,
 }
 
 impl Default for ChainConfig {
@@ -55,6 +58,7 @@ impl Default for ChainConfig {
             catch_up: true,
             flush_interval: 5 * 60,
             assume_utxo: Vec::new(),
+            swiftsync: None,
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::files::Writer;
 use crate::flush::Flushes;
 use crate::recent::Recent;
 use crate::snapshot::Background;
+use crate::swiftsync::Swift;
 use crate::tree::NodeId;
 use crate::view::{Shared, View};
 use crate::{ChainChange, ChainStore, Params};
@@ -57,6 +58,8 @@ pub struct Chain {
     pub(crate) undelivered: Vec<ChainChange>,
     /// The second set of coins, while a snapshot is being validated.
     pub(crate) background: Option<Background>,
+    /// A SwiftSync under way: until it ends, the tip stays at the genesis block.
+    pub(crate) swift: Option<Swift>,
     pub(crate) flushes: Flushes,
     pub(crate) store: ChainStore,
 }

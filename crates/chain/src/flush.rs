@@ -30,6 +30,7 @@ impl Chain {
         if let Some(background) = &self.background {
             background.coins.wait()?;
         }
+        self.wait_for_swift()?;
         self.shared.coins().wait()
     }
 
@@ -46,6 +47,7 @@ impl Chain {
             let reached = self.shared.tree().node(unproven.reached).hash;
             background.coins.freeze(&reached, self.barrier())?;
         }
+        self.set_swift_aside()?;
         self.shared.coins().freeze(&tip, self.barrier())?;
         self.writer.handed_over();
         self.flushes.blocks = 0;
@@ -53,7 +55,7 @@ impl Chain {
     }
 
     /// Makes durable what coins that are set aside now refer to.
-    fn barrier(&self) -> Barrier {
+    pub(crate) fn barrier(&self) -> Barrier {
         let (files, table) = (Arc::clone(&self.store.files), Arc::clone(&self.store.table));
         let mut unsynced = self.writer.unsynced();
         Box::new(move || {

@@ -37,6 +37,8 @@ pub(crate) const NETWORK_KEY: &[u8] = b"network";
 pub(crate) const COINS_KEY: &[u8] = b"coins";
 /// Key of the record of a snapshot that is not validated yet; see [`crate::snapshot`].
 pub(crate) const SNAPSHOT_KEY: &[u8] = b"snapshot";
+/// Key of the record of a SwiftSync under way, or of hints that were found wrong; see [`crate::swiftsync`].
+pub(crate) const SWIFT_KEY: &[u8] = b"swiftsync";
 
 const VALID: u8 = 1;
 const INVALID: u8 = 2;

@@ -42,6 +42,7 @@ mod script_cache;
 pub mod snapshot;
 mod store;
 mod summary;
+pub mod swiftsync;
 mod tree;
 mod tx_parts;
 mod undo;

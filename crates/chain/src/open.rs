@@ -103,6 +103,7 @@ impl Chain {
             next_sequence: 1,
             undelivered: Vec::new(),
             background: None,
+            swift: None,
             flushes: Flushes::default(),
             store,
         };
@@ -128,12 +129,13 @@ impl Chain {
         Ok(chain)
     }
 
-    /// Takes up the validation of a snapshot again; removes the second set of coins when there is none.
+    /// Takes up the validation of a snapshot again, or a SwiftSync; removes the second set of coins when there is
+    /// neither.
     fn open_background(&mut self) -> Result<(), StoreError> {
         let sets = &self.shared.sets;
         let beside = self.shared.coins().other();
         let Some(record) = self.shared.table.get(index::META, index::SNAPSHOT_KEY)? else {
-            return sets.erase(beside);
+            return self.open_swift();
         };
         let coins = sets.open(beside, self.config.cache_bytes)?;
         let reached = coins.tip()?.unwrap_or(self.params().genesis_hash);
@@ -147,6 +149,9 @@ impl Chain {
             })
         });
         let unproven = found.ok_or_else(|| StoreError::corrupt("the record of the snapshot"))?;
+        if self.config.swiftsync.is_some() {
+            tracing::warn!("a snapshot is being validated: the hints are not used");
+        }
         self.shared.set_unproven(Some(unproven));
         self.background = Some(Background::new(Arc::new(coins)));
         self.share_memory();

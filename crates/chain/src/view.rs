@@ -21,6 +21,7 @@ use crate::prune::Prune;
 use crate::script::Flags;
 use crate::script_cache::ScriptCache;
 use crate::snapshot::Unproven;
+use crate::swiftsync::SwiftProgress;
 use crate::tree::{NodeId, Tree};
 use crate::undo::BlockUndo;
 use crate::{ChainTip, Coin, Entry, Params};
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     unproven: RwLock<Option<Unproven>>,
     /// Coins read and to read of a snapshot that is being loaded.
     loading: Mutex<Option<(u64, u64)>>,
+    swift: Mutex<Option<SwiftProgress>>,
     pub(crate) reader: Reader,
     pub(crate) table: Arc<dyn Table>,
     /// What the mempool verified.
@@ -80,6 +82,7 @@ impl Shared {
             sets,
             unproven: RwLock::new(None),
             loading: Mutex::new(None),
+            swift: Mutex::new(None),
             reader,
             table,
             scripts: Arc::default(),
@@ -163,6 +166,14 @@ impl Shared {
 
     pub(crate) fn loading(&self) -> Option<(u64, u64)> {
         *self.loading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_swift(&self, progress: Option<SwiftProgress>) {
+        *self.swift.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+    }
+
+    pub(crate) fn swift(&self) -> Option<SwiftProgress> {
+        *self.swift.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes `tip`, the blocks newly found `valid` and the coins that go with them visible in one step.

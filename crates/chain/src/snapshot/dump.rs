@@ -121,7 +121,10 @@ impl FrozenCoins {
         let base = self
             .view
             .entry(target)
-            .filter(|entry| self.view.ancestor(&self.tip.hash, entry.height) == Some(entry.hash))
+            .filter(|entry| {
+                self.ancestor(entry.height)
+                    .is_some_and(|found| found.hash == entry.hash)
+            })
             .ok_or_else(|| SnapshotError::Refused(format!("block {target} is not below the tip")))?;
         let mut output = BufWriter::with_capacity(1 << 20, output);
         output.write_all(&[0; HEADER_BYTES])?;
@@ -206,11 +209,23 @@ impl FrozenCoins {
         Ok((range, changes))
     }
 
-    fn read(&self, hash: &BlockHash) -> Result<(Arc<ParsedBlock>, BlockUndo), SnapshotError> {
-        let raw = self.view.block_bytes(hash)?.ok_or_else(|| missing(hash))?;
-        let block = ParsedBlock::parse(raw).map_err(|_| StoreError::corrupt(format!("the record of block {hash}")))?;
+    /// A block and what it spent.
+    pub(crate) fn read(&self, hash: &BlockHash) -> Result<(Arc<ParsedBlock>, BlockUndo), SnapshotError> {
+        let block = self.read_block(hash)?;
         let undo = self.view.undo(hash)?.ok_or_else(|| missing(hash))?;
         Ok((block, undo))
+    }
+
+    pub(crate) fn read_block(&self, hash: &BlockHash) -> Result<Arc<ParsedBlock>, SnapshotError> {
+        let raw = self.view.block_bytes(hash)?.ok_or_else(|| missing(hash))?;
+        let parsed = ParsedBlock::parse(raw);
+        Ok(parsed.map_err(|_| StoreError::corrupt(format!("the record of block {hash}")))?)
+    }
+
+    /// The block at a height not above the tip's.
+    pub(crate) fn ancestor(&self, height: u32) -> Option<Entry> {
+        let hash = self.view.ancestor(&self.tip.hash, height)?;
+        self.view.entry(&hash)
     }
 }
 

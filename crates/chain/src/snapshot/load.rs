@@ -119,6 +119,9 @@ impl View {
         if self.shared.unproven().is_some() {
             return refuse("Can't activate a snapshot-based chainstate more than once".to_owned());
         }
+        if self.shared.swift().is_some() {
+            return refuse("a SwiftSync is under way, and there is room for one of the two only".to_owned());
+        }
         let known = &self.params().assume_utxo;
         let Some(pinned) = known.iter().find(|known| known.block == *base) else {
             let heights: Vec<String> = known.iter().map(|known| known.height.to_string()).collect();

@@ -1,0 +1,74 @@
+//! SwiftSync (BIP 457): a first sync that looks no coin up.
+//!
+//! A file of hints (BIP 456, `hints`) says which outputs are unspent at some height. Going through the blocks up to
+//! there, an output that is hinted goes to the coins and stays; every other one is added to an aggregate (`aggregate`),
+//! and everything that is spent is taken off it. At the hinted height nothing must be left: then what was added and not
+//! spent is exactly what was hinted, whoever made the file. So no block waits for another, and several threads add
+//! blocks up (`workers`, `digest`).
+//!
+//! This is the BIP's assume-valid form: the aggregate is over the names of coins, and what coins say is not looked at.
+//! It is used only where the scripts of all those blocks are assumed valid anyway: the hinted block must be an ancestor
+//! of the assumed valid one, under two weeks of work. Of the other rules it leaves out those that need the coins spent:
+//! that they are there before they are spent, maturity, relative locks, the cost of scripts in them, and the amounts
+//! of single transactions. Each block still keeps all rules of its own, and in the end there must not be more money
+//! than all subsidies.
+//!
+//! BIP 30 is not checked either. It need not be: where BIP 34 does not rule repetitions out from the first block on,
+//! the chain must be the known one, in which only two coinbases were ever repeated.
+//!
+//! The sync (`sync`) fills the second set of coins. Until its end the validated chain is the genesis block alone, and
+//! nothing of it can be seen; then, in one durable step, those coins become those of the chain and the hinted block its
+//! tip. If the hints are wrong everything is thrown away, and the stored blocks are connected in the ordinary way. The
+//! aggregate, its secret salt and the height so far are the mark of those coins, so they are always of one state: a
+//! restart goes on from the last flush.
+//!
+//! Blocks below the hinted height have no undo records afterwards. One that is needed is made anew from older blocks,
+//! as a damaged one is (see `repair`); indexes, which need them all, cannot be built.
+
+mod aggregate;
+mod digest;
+mod hints;
+mod make;
+mod sync;
+mod workers;
+
+use std::sync::Arc;
+
+pub use hints::{Hints, HintsError, HintsWriter};
+pub use make::HintsMade;
+pub(crate) use sync::Swift;
+
+use crate::View;
+
+/// What a SwiftSync needs.
+#[derive(Clone)]
+pub struct SwiftSync {
+    /// The hints.
+    pub hints: Arc<Hints>,
+    /// A random number that nobody else knows. A sync that goes on after a restart keeps the one that it began with.
+    pub secret: [u8; 32],
+}
+
+impl std::fmt::Debug for SwiftSync {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SwiftSync")
+            .field("hints", &self.hints)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How far a SwiftSync has come; see [`View::swiftsync`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SwiftProgress {
+    /// Blocks up to this height are added up.
+    pub height: u32,
+    /// The hinted height; nothing counts as validated before it.
+    pub target: u32,
+}
+
+impl View {
+    /// The SwiftSync under way, or about to begin.
+    pub fn swiftsync(&self) -> Option<SwiftProgress> {
+        self.shared.swift()
+    }
+}
