@@ -40,6 +40,9 @@ pub(crate) const SNAPSHOT_KEY: &[u8] = b"snapshot";
 /// Key of the record of a SwiftSync under way, or of hints that were found wrong; see [`crate::swiftsync`].
 pub(crate) const SWIFT_KEY: &[u8] = b"swiftsync";
 
+/// A key and the least that a record has.
+const MIN_RECORD_BYTES: u64 = 36 + 80 + 2;
+
 const VALID: u8 = 1;
 const INVALID: u8 = 2;
 const BLOCK: u8 = 4;
@@ -105,9 +108,9 @@ pub(crate) fn restore(tree: &mut Tree, key: &[u8], value: &[u8]) -> Option<NodeI
     let header: Header = deserialize(header).ok()?;
     // The table vouches for what was written: the hash is not worked out again.
     let hash = BlockHash::from_byte_array(key.get(4..)?.try_into().ok()?);
-    let id = match tree.find(&hash) {
-        Some(genesis) => genesis,
-        None => {
+    let id = match key.starts_with(&[0; 4]) {
+        true => tree.find(&hash)?,
+        false => {
             let parent = tree.find(&header.prev_blockhash)?;
             tree.insert(parent, header, hash)
         }
@@ -146,6 +149,8 @@ pub(crate) fn restore(tree: &mut Tree, key: &[u8], value: &[u8]) -> Option<NodeI
 /// was built on it too: the headers come again from peers.
 pub(crate) fn load(table: &dyn Table, tree: &mut Tree) -> Result<(), StoreError> {
     let mut left_out = 0u64;
+    let most = table.size_hint(INDEX)? / MIN_RECORD_BYTES;
+    tree.reserve(usize::try_from(most).unwrap_or(0));
     table.scan(INDEX, b"", &mut |key, value| {
         if restore(tree, key, value).is_none() {
             left_out += 1;

@@ -51,15 +51,17 @@ impl Chain {
                 index::load(&*store.table, &mut tree)?;
             }
         }
+        let mut pruned = false;
         for id in tree.ids() {
             let node = tree.node(id);
+            pruned |= node.pruned;
             for (kind, at) in [(Kind::Block, node.block), (Kind::Undo, node.undo)] {
                 if let Some(at) = at {
                     writer.occupy(kind, &at);
                 }
             }
         }
-        if config.prune == Prune::Off && tree.ids().any(|id| tree.node(id).pruned) {
+        if config.prune == Prune::Off && pruned {
             return Err(OpenError::Pruned);
         }
         prune::finish(&mut writer, &*store.table)?;

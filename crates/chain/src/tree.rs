@@ -4,11 +4,15 @@
 //! vectors by height, one for each path, make lookups by height and ancestors cheap without further pointers: a branch
 //! off both paths is short, or about to become one of them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hasher};
 
 use bitcoin::block::Header;
+use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Work};
+use hashbrown::HashTable;
 
+use crate::coins::Keyed;
 use crate::files::Location;
 use crate::rules::{self, HeaderChain};
 use crate::{ChainTip, Entry, Status, TipStatus};
@@ -41,10 +45,19 @@ pub(crate) struct Node {
     pub(crate) pruned: bool,
 }
 
+/// Where a block's hash belongs in a table; without the key nobody can choose hashes that collide.
+fn place_of(keyed: &Keyed, hash: &BlockHash) -> u64 {
+    let mut hasher = keyed.build_hasher();
+    hasher.write(hash.as_byte_array());
+    hasher.finish()
+}
+
 #[derive(Debug)]
 pub(crate) struct Tree {
     nodes: Vec<Node>,
-    by_hash: HashMap<BlockHash, NodeId>,
+    /// The numbers by the keyed hash of the nodes' hashes, which stand in the nodes.
+    by_hash: HashTable<NodeId>,
+    keyed: Keyed,
     /// The validated chain by height.
     active: Vec<NodeId>,
     /// The chain of headers with the most work by height.
@@ -58,7 +71,8 @@ impl Tree {
     pub(crate) fn new(genesis: &Header) -> Self {
         let mut tree = Self {
             nodes: Vec::new(),
-            by_hash: HashMap::new(),
+            by_hash: HashTable::new(),
+            keyed: Keyed::default(),
             active: vec![0],
             best: vec![0],
             lost: BTreeSet::new(),
@@ -79,8 +93,17 @@ impl Tree {
             invalid: false,
             pruned: false,
         });
-        tree.by_hash.insert(hash, 0);
+        tree.note_hash(0);
         tree
+    }
+
+    /// Makes room for as many further headers; room that stays empty costs nothing but addresses.
+    pub(crate) fn reserve(&mut self, further: usize) {
+        self.nodes.reserve(further);
+        self.best.reserve(further);
+        let (nodes, keyed) = (&self.nodes, &self.keyed);
+        let place = |id: &NodeId| place_of(keyed, &nodes[*id as usize].hash);
+        self.by_hash.reserve(further, place);
     }
 
     /// The node with this number; numbers only come from this tree.
@@ -93,7 +116,21 @@ impl Tree {
     }
 
     pub(crate) fn find(&self, hash: &BlockHash) -> Option<NodeId> {
-        self.by_hash.get(hash).copied()
+        // Most who ask for a header have just added it, or its child.
+        if self.nodes.last().is_some_and(|last| last.hash == *hash) {
+            return self.ids().next_back();
+        }
+        let found = self
+            .by_hash
+            .find(place_of(&self.keyed, hash), |id| self.nodes[*id as usize].hash == *hash);
+        found.copied()
+    }
+
+    /// Makes the node findable by its hash.
+    fn note_hash(&mut self, id: NodeId) {
+        let (nodes, keyed) = (&self.nodes, &self.keyed);
+        let place = |id: &NodeId| place_of(keyed, &nodes[*id as usize].hash);
+        self.by_hash.insert_unique(place(&id), id, place);
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -101,7 +138,7 @@ impl Tree {
     }
 
     /// Every number, parents before children.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+    pub(crate) fn ids(&self) -> impl DoubleEndedIterator<Item = NodeId> + use<> {
         0..self.nodes.len() as NodeId
     }
 
@@ -114,11 +151,13 @@ impl Tree {
     pub(crate) fn insert(&mut self, parent: NodeId, header: Header, hash: BlockHash) -> NodeId {
         let id = self.nodes.len() as NodeId;
         let above = self.node(parent);
-        let (height, work, invalid) = (
-            above.height + 1,
-            above.work + rules::work_of(header.bits),
-            above.invalid,
-        );
+        let (height, invalid) = (above.height + 1, above.invalid);
+        // Most headers have their parent's target, and the division is dear.
+        let own = match self.parent(parent) {
+            Some(further) if above.header.bits == header.bits => above.work - self.node(further).work,
+            _ => rules::work_of(header.bits),
+        };
+        let work = above.work + own;
         self.nodes.push(Node {
             hash,
             header,
@@ -135,9 +174,12 @@ impl Tree {
             pruned: false,
         });
         self.nodes[id as usize].median_time_past = rules::median_time_past(&Branch { tree: self, last: id });
-        self.by_hash.insert(hash, id);
+        self.note_hash(id);
         if !invalid && work > self.node(self.best_header()).work {
-            self.set_best(id);
+            match parent == self.best_header() {
+                true => self.best.push(id),
+                false => self.set_best(id),
+            }
         }
         id
     }

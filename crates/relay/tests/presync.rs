@@ -8,6 +8,7 @@ use std::time::Duration;
 use bed::{Bed, START, money};
 use bitcoin::Work;
 use bitcoin::block::Header;
+use dunlin_chain::build::BLOCK_VERSION;
 use dunlin_chain::{Network, Params};
 use dunlin_relay::{MAX_HEADERS, Message};
 
@@ -33,6 +34,7 @@ fn solved(last: Header, count: usize) -> Vec<Header> {
             prev_blockhash: last.block_hash(),
             time: last.time + 1,
             nonce: 0,
+            version: BLOCK_VERSION,
             ..last
         };
         while last.validate_pow(last.target()).is_err() {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use bitcoin::Work;
 use bitcoin::block::Header;
 use bitcoin_net::{START, addr, block_on};
+use dunlin_chain::build::BLOCK_VERSION;
 use dunlin_chain::{Chain, ChainConfig, ChainStore, Params, View};
 use dunlin_mempool::Pool;
 use dunlin_peer::{AddressBook, Input, LinkId, Machine, Now, Output, Reach};
@@ -74,6 +75,7 @@ impl Flood {
         let mut header = self.last.0;
         header.prev_blockhash = header.block_hash();
         header.time += 1 + self.salt;
+        header.version = BLOCK_VERSION;
         while header.validate_pow(header.target()).is_err() {
             header.nonce += 1;
         }

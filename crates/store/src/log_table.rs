@@ -164,6 +164,14 @@ fn frames(bytes: &[u8], made: u64) -> Layout {
     layout
 }
 
+/// The beginning of a key as a number that sorts as it does.
+fn first_bytes(key: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    let len = key.len().min(8);
+    bytes[..len].copy_from_slice(&key[..len]);
+    u64::from_be_bytes(bytes)
+}
+
 /// The records of a frame that is whole; ends early when they are none of ours.
 fn records(mut rest: &[u8]) -> impl Iterator<Item = Record<'_>> {
     std::iter::from_fn(move || {
@@ -294,17 +302,19 @@ impl LogTable {
 
     /// Shows the newest pairs of the large space in the order of their keys.
     fn visit(&self, bytes: &[u8], layout: &Layout, visit: &mut dyn FnMut(&[u8], &[u8]) -> Step) {
-        let mut pairs: Vec<(&[u8], Option<&[u8]>)> = layout
+        // Most are told apart by their first bytes, which are at hand.
+        let mut pairs: Vec<(u64, Record<'_>)> = layout
             .records(bytes)
             .filter(|record| record.space == self.bulk)
-            .map(|record| (record.key, record.value))
+            .map(|record| (first_bytes(record.key), record))
             .collect();
         // Records of one key stay in the order in which they were written, and the last counts.
-        pairs.sort_by_key(|(key, _)| *key);
-        for (index, (key, value)) in pairs.iter().enumerate() {
-            let last = pairs.get(index + 1).is_none_or(|(next, _)| next != key);
-            if let (true, Some(value)) = (last, value)
-                && visit(key, value) == Step::Stop
+        pairs.sort_by(|one, other| one.0.cmp(&other.0).then_with(|| one.1.key.cmp(other.1.key)));
+        for (index, (first, record)) in pairs.iter().enumerate() {
+            let next = pairs.get(index + 1);
+            let last = next.is_none_or(|(begins, next)| begins != first || next.key != record.key);
+            if let (true, Some(value)) = (last, record.value)
+                && visit(record.key, value) == Step::Stop
             {
                 return;
             }
@@ -432,6 +442,10 @@ impl Table for LogTable {
             }
             Ok(())
         })
+    }
+
+    fn size_hint(&self, space: Space) -> Result<u64, StoreError> {
+        self.with(|state| Ok(if space == self.bulk { state.end } else { 0 }))
     }
 
     fn scan(&self, space: Space, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Step) -> Result<(), StoreError> {

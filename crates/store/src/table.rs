@@ -74,6 +74,15 @@ pub trait Table: Send + Sync {
     /// [`StoreError`] when the disk fails.
     fn sync(&self) -> Result<(), StoreError>;
 
+    /// How many bytes of pairs a space may have, at most and roughly, for who makes room before a scan; 0 when that is
+    /// not known.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the disk fails.
+    fn size_hint(&self, _: Space) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
     /// Shows the pairs whose key begins with `prefix`, in key order, until `visit` says [`Step::Stop`].
     ///
     /// # Errors

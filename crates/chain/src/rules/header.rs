@@ -180,9 +180,14 @@ pub fn median_time_past_at<C: HeaderChain + ?Sized>(chain: &C, height: u32) -> u
 }
 
 fn median(times: impl Iterator<Item = u32>) -> u32 {
-    let mut times: Vec<u32> = times.collect();
-    times.sort_unstable();
-    times.get(times.len() / 2).copied().unwrap_or(0)
+    let mut sorted = [0; MEDIAN_TIME_SPAN as usize];
+    let mut len = 0;
+    for (place, time) in sorted.iter_mut().zip(times) {
+        *place = time;
+        len += 1;
+    }
+    sorted[..len].sort_unstable();
+    sorted[len / 2]
 }
 
 #[cfg(test)]
