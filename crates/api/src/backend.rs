@@ -19,6 +19,8 @@ pub use dunlin_torrent::status::{PeerStatus, State, TorrentStatus};
 pub use dunlin_torrent::{InfoHash, Metainfo};
 use tokio::sync::watch;
 
+use crate::zmq::Publisher;
+
 /// A running peer as the servers see it.
 pub struct Node {
     /// The Bitcoin network this process works on.
@@ -35,6 +37,8 @@ pub struct Node {
     pub bitcoin: Option<Arc<dyn BitcoinBackend>>,
     /// The BitTorrent part, unless it is switched off.
     pub torrent: Option<Arc<dyn TorrentBackend>>,
+    /// What is published over ZeroMQ, if anything is.
+    pub zmq: Option<Arc<Publisher>>,
     /// Ends the process cleanly.
     pub stop: Stop,
 }

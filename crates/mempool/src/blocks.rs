@@ -9,18 +9,19 @@ use dunlin_chain::rules::{COINBASE_MATURITY, is_final};
 use dunlin_chain::{Coin, Entry as Block, ParsedBlock};
 
 use crate::accept::Setting;
+use crate::change::Change;
 use crate::entry::{Entry, Id};
 use crate::{Pool, Ratio};
 
 impl Pool {
     /// A block joined the chain.
-    pub fn block_connected(&mut self, block: &ParsedBlock) {
+    pub fn block_connected(&mut self, block: &Arc<ParsedBlock>) {
         let confirmed: BTreeSet<Id> = block.txids.iter().filter_map(|txid| self.id(txid)).collect();
         if let Some(at) = self.view.entry(&block.hash) {
             let entries = confirmed.iter().filter_map(|id| self.entries.get(id));
             self.estimator.block_connected(at.height, entries);
         }
-        self.remove(&confirmed);
+        self.take_out(&confirmed, true);
         // Whatever still spends one of the block's inputs is another transaction.
         let spent = block.transactions().flat_map(|tx| tx.previous_outputs());
         let conflicts: BTreeSet<Id> = spent.filter_map(|outpoint| self.spender_id(&outpoint)).collect();
@@ -34,10 +35,15 @@ impl Pool {
         let (now, usage, room) = (self.clock, self.usage(), self.config.max_bytes);
         self.floor.settle(now, usage, room);
         self.floor.block(now);
+        if self.listener.is_there() {
+            self.untold.push(Arc::clone(block));
+        }
     }
 
     /// The block at the tip left the chain. Its transactions wait for [`Pool::after_reorg`].
-    pub fn block_disconnected(&mut self, block: &ParsedBlock) {
+    pub fn block_disconnected(&mut self, block: &Arc<ParsedBlock>) {
+        self.tell_connected();
+        self.listener.tell(Change::Disconnected(block));
         self.reorganised = true;
         for (txid, tx) in block.txids.iter().zip(&block.block().txdata).rev() {
             self.returned.push_front(*txid, Arc::new(tx.clone()));
@@ -51,9 +57,24 @@ impl Pool {
     /// disconnected blocks back, forgets what can no longer be in the next block, and keeps to the limits.
     pub fn after_reorg(&mut self, now: u64) {
         self.clock = self.clock.max(now);
-        if !std::mem::take(&mut self.reorganised) {
-            return;
+        if std::mem::take(&mut self.reorganised) {
+            self.give_back(now);
         }
+        if let Some(tip) = self.tell_connected() {
+            self.listener.tell(Change::Tip(&tip));
+        }
+    }
+
+    /// Tells the listener of blocks that joined the chain; the last of them.
+    fn tell_connected(&mut self) -> Option<Arc<ParsedBlock>> {
+        let untold = std::mem::take(&mut self.untold);
+        untold
+            .iter()
+            .for_each(|block| self.listener.tell(Change::Connected(block)));
+        untold.into_iter().next_back()
+    }
+
+    fn give_back(&mut self, now: u64) {
         for (txid, tx) in std::mem::take(&mut self.returned).into_all() {
             if tx.is_coinbase() || self.admit(now, Arc::clone(&tx), Setting::Returned, None).is_err() {
                 let here = self.id(&txid).is_some();

@@ -8,6 +8,7 @@
 
 mod accept;
 mod blocks;
+mod change;
 mod config;
 mod diagram;
 mod dump;
@@ -27,6 +28,7 @@ mod replace;
 mod returned;
 mod template;
 
+pub use change::Change;
 pub use config::Config;
 pub use dump::{DumpError, DumpedTx, ImportOptions, Imported, import, save};
 pub use entry::Entry;

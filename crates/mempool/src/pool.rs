@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bitcoin::{Amount, OutPoint, Transaction, Txid, Wtxid};
-use dunlin_chain::View;
+use dunlin_chain::{ParsedBlock, View};
 
+use crate::change::{Change, Listener};
 use crate::entry::{Entry, Id};
 use crate::estimate::Estimator;
 use crate::floor::Floor;
@@ -83,6 +84,9 @@ pub struct Pool {
     loaded: bool,
     /// A block was disconnected since the last [`Pool::after_reorg`].
     pub(crate) reorganised: bool,
+    pub(crate) listener: Listener,
+    /// Blocks that joined the chain since the last [`Pool::after_reorg`], of which the listener has yet to hear.
+    pub(crate) untold: Vec<Arc<ParsedBlock>>,
 }
 
 impl Pool {
@@ -109,6 +113,8 @@ impl Pool {
             estimator: Estimator::default(),
             loaded: true,
             reorganised: false,
+            listener: Listener::default(),
+            untold: Vec::new(),
         }
     }
 
@@ -262,6 +268,12 @@ impl Pool {
         self.sequence
     }
 
+    /// Has everything that happens from now on told to `listener`, in order, while the pool is locked: it must not wait
+    /// for anything.
+    pub fn set_listener(&mut self, listener: impl Fn(&Change<'_>) + Send + Sync + 'static) {
+        self.listener = Listener::new(listener);
+    }
+
     /// The pool in figures, as of the latest time that it was given.
     pub fn info(&self) -> Info {
         Info {
@@ -339,6 +351,8 @@ impl Pool {
     pub(crate) fn insert(&mut self, entry: Entry) -> Id {
         let id = self.next_id;
         self.next_id += 1;
+        let (tx, sequence) = (&entry.tx, self.sequence);
+        self.listener.tell(Change::Entered { tx, sequence });
         self.sequence += 1;
         let candidate = Candidate {
             ratio: entry.ratio(),
@@ -369,11 +383,20 @@ impl Pool {
         }
     }
 
-    /// Takes transactions out. What stays behind must not miss them as parents, unless they are confirmed now.
+    /// Takes transactions out. What stays behind must not miss them as parents.
     pub(crate) fn remove(&mut self, ids: &BTreeSet<Id>) {
+        self.take_out(ids, false);
+    }
+
+    /// [`Pool::remove`], or of those that are `confirmed` now, which nobody misses as parents.
+    pub(crate) fn take_out(&mut self, ids: &BTreeSet<Id>, confirmed: bool) {
         self.graph.remove(ids);
         for id in ids {
             let Some(entry) = self.entries.remove(id) else { continue };
+            if !confirmed {
+                let (txid, sequence) = (&entry.txid, self.sequence);
+                self.listener.tell(Change::Left { txid, sequence });
+            }
             self.sequence += 1;
             self.estimator.left(&entry.txid);
             self.by_txid.remove(&entry.txid);

@@ -26,6 +26,7 @@ pub mod tracker;
 pub mod transmission;
 pub mod udp_tracker;
 pub mod wait;
+pub mod zmq;
 
 pub use child::Child;
 pub use ports::{free_address, free_port};

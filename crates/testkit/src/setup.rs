@@ -7,6 +7,10 @@ use std::process::Command;
 
 /// The line of libtorrent releases that tests run against.
 const LIBTORRENT: &str = "libtorrent==2.1.*";
+const IMPORT_LIBTORRENT: &str = "import libtorrent; assert libtorrent.version.startswith('2.1.')";
+/// The Python package around ZeroMQ's own library.
+const PYZMQ: &str = "pyzmq==27.*";
+const IMPORT_PYZMQ: &str = "import zmq";
 
 /// The Python that has libtorrent; made when it is not there (a download, once on a machine).
 ///
@@ -16,13 +20,13 @@ pub fn python() -> Result<PathBuf> {
     let cache = cache_folder()?;
     let home = cache.join("venv");
     let python = home.join("bin").join("python");
-    if imports_libtorrent(&python) {
+    if imports(&python, IMPORT_LIBTORRENT) {
         return Ok(python);
     }
     std::fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
     let _lock = lock(&cache.join("venv.lock"))?;
     // Another process may have made it while we waited for the lock.
-    if imports_libtorrent(&python) {
+    if imports(&python, IMPORT_LIBTORRENT) {
         return Ok(python);
     }
     let log = cache.join("venv.log");
@@ -31,14 +35,34 @@ pub fn python() -> Result<PathBuf> {
         Command::new(&python).args(["-m", "pip", "install", "--quiet", LIBTORRENT]),
         &log,
     )?;
-    if !imports_libtorrent(&python) {
+    if !imports(&python, IMPORT_LIBTORRENT) {
         bail!("{} cannot import libtorrent", python.display());
     }
     Ok(python)
 }
 
-fn imports_libtorrent(python: &Path) -> bool {
-    let check = "import libtorrent; assert libtorrent.version.startswith('2.1.')";
+/// [`python`] with a ZeroMQ package, too.
+///
+/// # Errors
+/// When Python or a package cannot be had.
+pub fn python_with_zmq() -> Result<PathBuf> {
+    let python = python()?;
+    let cache = cache_folder()?;
+    let _lock = lock(&cache.join("venv.lock"))?;
+    if !imports(&python, IMPORT_PYZMQ) {
+        let log = cache.join("venv.log");
+        run(
+            Command::new(&python).args(["-m", "pip", "install", "--quiet", PYZMQ]),
+            &log,
+        )?;
+    }
+    if !imports(&python, IMPORT_PYZMQ) {
+        bail!("{} cannot import zmq", python.display());
+    }
+    Ok(python)
+}
+
+fn imports(python: &Path, check: &str) -> bool {
     Command::new(python)
         .args(["-c", check])
         .output()

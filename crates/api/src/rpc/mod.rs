@@ -30,10 +30,10 @@ mod server;
 mod snapshot;
 mod submit;
 mod table;
-mod table_mempool;
 pub(crate) mod torrents;
 pub(crate) mod tx;
 mod tx_proof;
+mod zmq;
 
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -366,6 +366,7 @@ pub fn node(lab: &Arc<Lab>, shelf: &Arc<Shelf>) -> Arc<Node> {
         data_dir: PathBuf::from("/nowhere"),
         bitcoin: Some(Arc::clone(lab) as Arc<dyn BitcoinBackend>),
         torrent: Some(Arc::clone(shelf) as Arc<dyn TorrentBackend>),
+        zmq: None,
         stop: Stop::new(),
     })
 }

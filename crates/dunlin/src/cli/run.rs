@@ -141,6 +141,9 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) discovery: DiscoveryArgs,
 
+    /// Publish over ZeroMQ here; without a topic all of hashblock, hashtx, rawblock, rawtx and sequence (repeatable)
+    #[arg(long, value_name = "[TOPIC=]ADDR[/HIGH-WATER]", help_heading = "Others")]
+    pub(crate) zmq: Vec<dunlin_api::zmq::Wanted>,
     /// Serve the dashboard, its REST interface and /metrics here
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8380", help_heading = "Others")]
     pub(crate) api_listen: SocketAddr,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use clap::Parser;
+use dunlin_api::zmq;
 use dunlin_chain::Params;
 
 use super::options::Program;
@@ -129,6 +130,19 @@ fn run_args(settings: &Settings) -> anyhow::Result<RunArgs> {
         None | Some("0") => {}
         Some("" | "1" | "basic") => say("index", "filter"),
         Some(other) => bail!("Unknown -blockfilterindex value {other}."),
+    }
+    for topic in zmq::Topic::ALL.map(zmq::Topic::name) {
+        let high_water = settings
+            .number(&format!("zmqpub{topic}hwm"))?
+            .unwrap_or(zmq::DEFAULT_HIGH_WATER);
+        for address in settings.list(&format!("zmqpub{topic}")) {
+            // ZeroMQ's own sign for every address of this machine.
+            let place = address
+                .strip_prefix("tcp://")
+                .unwrap_or(&address)
+                .replace('*', "0.0.0.0");
+            say("zmq", &format!("{topic}={place}/{high_water}"));
+        }
     }
     let rpc = rpc_address(settings)?;
     say("rpc-listen", &rpc.to_string());

@@ -301,16 +301,46 @@ static OPTIONS: &[Opt] = &[
     opt("torcontrol", DAEMON, Effect::Refused),
     opt("torpassword", DAEMON, Effect::Refused),
     opt("vbparams", DAEMON, Effect::Refused),
-    opt("zmqpubhashblock", DAEMON, Effect::Refused),
-    opt("zmqpubhashblockhwm", DAEMON, Effect::Ignored),
-    opt("zmqpubhashtx", DAEMON, Effect::Refused),
-    opt("zmqpubhashtxhwm", DAEMON, Effect::Ignored),
-    opt("zmqpubrawblock", DAEMON, Effect::Refused),
-    opt("zmqpubrawblockhwm", DAEMON, Effect::Ignored),
-    opt("zmqpubrawtx", DAEMON, Effect::Refused),
-    opt("zmqpubrawtxhwm", DAEMON, Effect::Ignored),
-    opt("zmqpubsequence", DAEMON, Effect::Refused),
-    opt("zmqpubsequencehwm", DAEMON, Effect::Ignored),
+    works(
+        "zmqpubhashblock",
+        "Publish hashes of blocks at this address over ZeroMQ (repeatable)",
+    ),
+    works(
+        "zmqpubhashblockhwm",
+        "How many messages may wait for each who subscribes to that [1000]",
+    ),
+    works(
+        "zmqpubhashtx",
+        "Publish ids of transactions at this address over ZeroMQ (repeatable)",
+    ),
+    works(
+        "zmqpubhashtxhwm",
+        "How many messages may wait for each who subscribes to that [1000]",
+    ),
+    works(
+        "zmqpubrawblock",
+        "Publish blocks at this address over ZeroMQ (repeatable)",
+    ),
+    works(
+        "zmqpubrawblockhwm",
+        "How many messages may wait for each who subscribes to that [1000]",
+    ),
+    works(
+        "zmqpubrawtx",
+        "Publish transactions at this address over ZeroMQ (repeatable)",
+    ),
+    works(
+        "zmqpubrawtxhwm",
+        "How many messages may wait for each who subscribes to that [1000]",
+    ),
+    works(
+        "zmqpubsequence",
+        "Publish the changes of chain and memory pool at this address over ZeroMQ (repeatable)",
+    ),
+    works(
+        "zmqpubsequencehwm",
+        "How many messages may wait for each who subscribes to that [1000]",
+    ),
     opt(
         "networkactive",
         DAEMON,

@@ -12,16 +12,17 @@ pub(crate) mod torrent;
 pub(crate) mod torrent_backend;
 mod torrent_jobs;
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use dunlin_api::dashboard::Token;
 use dunlin_api::rpc::{Auth, Cookie};
-use dunlin_api::{Node, Stop, dashboard, rpc};
+use dunlin_api::{Node, Stop, dashboard, rpc, zmq};
 use dunlin_chain::Network;
 use dunlin_net::Clock;
 use dunlin_peer::Now;
@@ -146,6 +147,16 @@ async fn serve(args: &RunArgs, dir: &Path, core: Option<&CoreFiles>) -> anyhow::
         true => None,
         false => Some(listen(args.api_listen, "--api-listen").await?),
     };
+    let mut zmq_listeners = Vec::new();
+    for addr in args
+        .zmq
+        .iter()
+        .flat_map(|wanted| &wanted.0)
+        .map(|notifier| notifier.addr)
+        .collect::<BTreeSet<_>>()
+    {
+        zmq_listeners.push(listen(addr, "--zmq").await?);
+    }
     let stop = Stop::new();
 
     let bitcoin = match args.disable.contains(&Part::Bitcoin) {
@@ -166,6 +177,10 @@ async fn serve(args: &RunArgs, dir: &Path, core: Option<&CoreFiles>) -> anyhow::
             }
         },
     };
+    let zmq = match &bitcoin {
+        Some(bitcoin) if !args.zmq.is_empty() => Some(publish(args, bitcoin, zmq_listeners, &stop)),
+        _ => None,
+    };
     let node = Arc::new(Node {
         network: args.network,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -174,6 +189,7 @@ async fn serve(args: &RunArgs, dir: &Path, core: Option<&CoreFiles>) -> anyhow::
         data_dir: dir.to_owned(),
         bitcoin: bitcoin.clone().map(|part| part as _),
         torrent: torrent.clone().map(|part| part as _),
+        zmq,
         stop: stop.clone(),
     });
 
@@ -199,6 +215,19 @@ async fn serve(args: &RunArgs, dir: &Path, core: Option<&CoreFiles>) -> anyhow::
     }
     // The cookie goes last: who waits for the end of this run waits for that.
     result.map(drop)
+}
+
+/// Publishes what happens to chain and memory pool at these listeners, which are in the order of their addresses.
+fn publish(args: &RunArgs, bitcoin: &Bitcoin, listeners: Vec<TcpListener>, stop: &Stop) -> Arc<zmq::Publisher> {
+    let notifiers = args.zmq.iter().flat_map(|wanted| wanted.0.iter().copied()).collect();
+    let publisher = Arc::new(zmq::Publisher::new(bitcoin.view.clone(), notifiers));
+    let told = Arc::clone(&publisher);
+    let mut pool = bitcoin.pool.write().unwrap_or_else(PoisonError::into_inner);
+    pool.set_listener(move |change| told.publish(change));
+    drop(pool);
+    let (served, stop) = (Arc::clone(&publisher), stop.clone());
+    tokio::spawn(async move { served.serve(listeners, stop).await });
+    publisher
 }
 
 fn start_torrent(args: &RunArgs, dir: &Path) -> anyhow::Result<Torrent> {

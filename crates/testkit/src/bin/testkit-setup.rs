@@ -9,9 +9,10 @@ use std::time::Instant;
 type Step = (&'static str, fn() -> Result<PathBuf>);
 
 fn main() -> ExitCode {
-    let steps: [Step; 5] = [
+    let steps: [Step; 6] = [
         ("bitcoind", core_build::bitcoind),
         ("libtorrent", setup::python),
+        ("zeromq", setup::python_with_zmq),
         ("transmission", setup::transmission),
         ("chromium", setup::chromium),
         ("chromedriver", setup::chromedriver),

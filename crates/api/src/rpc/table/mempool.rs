@@ -1,7 +1,7 @@
 //! The methods of the memory pool, defined once.
 
-use super::method::{Arg, Kind, Method, Run};
-use super::{fees, mempool, mempool_file, packages};
+use crate::rpc::method::{Arg, Kind, Method, Run};
+use crate::rpc::{fees, mempool, mempool_file, packages};
 
 const TXID: Arg = Arg::required("txid", Kind::Hex, "The transaction's id.");
 const VERBOSE: Arg = Arg::default(
