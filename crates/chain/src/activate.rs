@@ -513,22 +513,20 @@ impl Chain {
 
     /// Appends the undo record, unless an earlier run wrote the same one.
     pub(crate) fn write_undo(&mut self, id: NodeId, undo: &BlockUndo) -> Result<(), StoreError> {
-        let bytes = undo.encode();
         let (old, file) = {
             let tree = self.shared.tree();
             let node = tree.node(id);
             (node.undo, node.block.map_or(0, |at| at.file))
         };
-        if let Some(at) = old
-            && self
-                .shared
-                .reader
-                .read(Kind::Undo, &at)
-                .is_ok_and(|found| found == bytes)
-        {
-            return Ok(());
+        if let Some(at) = old {
+            let mut bytes = Vec::new();
+            undo.encode(&mut bytes);
+            let found = self.shared.reader.read(Kind::Undo, &at);
+            if found.is_ok_and(|found| found == bytes) {
+                return Ok(());
+            }
         }
-        let at = self.writer.append_undo(file, &bytes)?;
+        let at = self.writer.append_undo(file, |out| undo.encode(out))?;
         self.shared.tree_mut().node_mut(id).undo = Some(at);
         self.dirty.insert(id);
         Ok(())

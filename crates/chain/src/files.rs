@@ -105,6 +105,8 @@ pub(crate) struct Writer {
     block_file: u32,
     ends: BTreeMap<(u32, bool), u64>,
     unsynced: BTreeSet<String>,
+    /// The record that is being written, frame and all; used again for the next.
+    record: Vec<u8>,
     /// Bytes of blocks since [`Writer::take_growth`] last said yes.
     growth: u64,
 }
@@ -118,6 +120,7 @@ impl Writer {
             block_file: 0,
             ends: BTreeMap::new(),
             unsynced: BTreeSet::new(),
+            record: Vec::new(),
             growth: u64::MAX,
         }
     }
@@ -185,30 +188,31 @@ impl Writer {
             self.block_file += 1;
         }
         self.growth = self.growth.saturating_add(FRAME + data.len() as u64);
-        self.append(Kind::Block, self.block_file, data)
+        self.append(Kind::Block, self.block_file, |record| record.extend_from_slice(data))
     }
 
-    /// Appends an undo record to the file that goes with the block's.
-    pub(crate) fn append_undo(&mut self, block_file: u32, data: &[u8]) -> Result<Location, StoreError> {
-        self.append(Kind::Undo, block_file, data)
+    /// Appends an undo record, which `encode` makes, to the file that goes with the block's.
+    pub(crate) fn append_undo(
+        &mut self,
+        block_file: u32,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Location, StoreError> {
+        self.append(Kind::Undo, block_file, encode)
     }
 
-    fn append(&mut self, kind: Kind, file: u32, data: &[u8]) -> Result<Location, StoreError> {
+    fn append(&mut self, kind: Kind, file: u32, encode: impl FnOnce(&mut Vec<u8>)) -> Result<Location, StoreError> {
         let name = kind.name(file);
+        self.record.clear();
+        self.record.extend_from_slice(&self.magic);
+        self.record.extend_from_slice(&[0; 4]);
+        encode(&mut self.record);
+        let data = &self.record[FRAME as usize..];
         let len = u32::try_from(data.len()).map_err(|_| StoreError::corrupt(format!("a record for {name}")))?;
         let offset = self.ends.get(&(file, kind == Kind::Undo)).copied().unwrap_or(0);
-        let mut record = Vec::with_capacity(FRAME as usize + data.len());
-        record.extend_from_slice(&self.magic);
-        record.extend_from_slice(&len.to_le_bytes());
-        record.extend_from_slice(data);
+        let at = Location::of(file, offset, data);
+        self.record[4..FRAME as usize].copy_from_slice(&len.to_le_bytes());
         self.unsynced.insert(name.clone());
-        self.files.write_at(&name, offset, &record)?;
-        let at = Location {
-            file,
-            offset,
-            len,
-            checksum: checksum(data),
-        };
+        self.files.write_at(&name, offset, &self.record)?;
         self.occupy(kind, &at);
         Ok(at)
     }
@@ -246,7 +250,7 @@ mod tests {
         let reader = Reader::new(Arc::clone(&files), *b"magi");
         let blocks: Vec<Location> = (0..5u8).map(|n| writer.append_block(&[n; 40]).unwrap()).collect();
         assert_eq!(blocks.iter().map(|at| at.file).collect::<Vec<_>>(), [0, 0, 1, 1, 2]);
-        let undo = writer.append_undo(1, b"undo").unwrap();
+        let undo = writer.append_undo(1, |out| out.extend(b"undo")).unwrap();
         writer.sync().unwrap();
         for (n, at) in blocks.iter().enumerate() {
             assert_eq!(reader.read(Kind::Block, at).unwrap(), [n as u8; 40]);

@@ -27,6 +27,8 @@ use crate::registry::Counters;
 const MIN_READ: usize = 4 << 10;
 /// A read of a link that is busy.
 const MAX_READ: usize = 256 << 10;
+/// A message that says how long it is gets room for at most this many times of what has come of it.
+const TRUST: usize = 16;
 /// Messages delivered in one turn; then other links have theirs.
 const TURN_MESSAGES: usize = 128;
 /// Bytes read, and bytes written, in one turn.
@@ -365,7 +367,7 @@ where
                 messages -= 1;
                 driver.input(Input::Received { link: link.id, msg });
             }
-            Ok(None) => match reader.fill(cx, stream) {
+            Ok(None) => match reader.fill(cx, stream, link.codec.borrow().missing(&reader.input)) {
                 Poll::Ready(Ok(0)) => return Wait::Over(DisconnectCause::Remote),
                 Poll::Ready(Ok(read)) => {
                     link.counters.read(read);
@@ -382,7 +384,10 @@ where
 
 impl Reader {
     /// One read. An idle link holds no memory: the buffer is made when bytes are there.
-    fn fill(&mut self, cx: &mut Context<'_>, stream: &mut TcpStream) -> Poll<io::Result<usize>> {
+    ///
+    /// A message that still needs `missing` bytes (0 when that is not known) gets room for just these, because what is
+    /// made of it may keep the whole buffer in memory; but never more than some times of what has come of it.
+    fn fill(&mut self, cx: &mut Context<'_>, stream: &mut TcpStream, missing: usize) -> Poll<io::Result<usize>> {
         if stream.poll_read_ready(cx)?.is_pending() {
             if self.input.is_empty() {
                 self.input = BytesMut::new();
@@ -390,7 +395,13 @@ impl Reader {
             }
             return Poll::Pending;
         }
-        self.input.reserve(self.size);
+        let room = self.input.capacity() - self.input.len();
+        if missing == 0 {
+            self.input.reserve(self.size);
+        } else if room < missing {
+            let earned = self.input.len().saturating_mul(TRUST).max(self.size);
+            self.input.reserve(missing.clamp(MIN_READ, earned.max(MIN_READ)));
+        }
         let read = ready!(pin!(stream.read_buf(&mut self.input)).poll(cx))?;
         if read >= self.size {
             self.size = (self.size * 4).min(MAX_READ);

@@ -19,6 +19,12 @@ pub trait Codec {
     /// [`CodecError`] says what was wrong; the link is closed.
     fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Self::Msg>, CodecError>;
 
+    /// How many bytes the message at the front of `input` still needs after a `decode` that gave none; 0 when that is
+    /// not known. With it a long message gets a buffer of its own length.
+    fn missing(&self, _input: &BytesMut) -> usize {
+        0
+    }
+
     /// Appends the message's bytes; bulk payload by reference.
     fn encode(&mut self, msg: &Self::Msg, out: &mut SendBuf);
 

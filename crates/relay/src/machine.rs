@@ -179,7 +179,6 @@ impl Relay {
                 node.close(link, CloseReason::fault(reason));
             }
             Message::Tx { tx, .. } => self.txs.on_tx(node, link, tx),
-            Message::Block(block) => self.on_block(link, block),
             Message::RawBlock(raw) => {
                 let weight = parse_weight(raw.len());
                 node.peer_jobs(link, weight, Job::ParseBlock { link, raw });

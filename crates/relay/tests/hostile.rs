@@ -107,7 +107,7 @@ fn random_message(rng: &mut ChaCha8Rng, bed: &Bed) -> Message {
             tx: Arc::new(genesis.txdata[0].clone()),
             witness: true,
         },
-        17 => Message::Block(dunlin_chain::ParsedBlock::from_block(genesis)),
+        17 => Message::RawBlock(dunlin_chain::ParsedBlock::from_block(genesis).raw.clone()),
         18 => Message::Mempool,
         _ => Message::GetAddr,
     }

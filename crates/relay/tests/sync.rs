@@ -234,8 +234,8 @@ fn a_peer_that_does_not_know_headers_announcements_is_served_by_inventory() {
     let hashes: Vec<_> = heard
         .iter()
         .filter_map(|msg| {
-            if let Message::Block(b) = msg {
-                Some(b.hash)
+            if let Message::RawBlock(raw) = msg {
+                Some(ParsedBlock::parse(raw.clone()).unwrap().hash)
             } else {
                 None
             }

@@ -107,6 +107,14 @@ impl Framing for Codec {
         }
     }
 
+    fn missing(&self, input: &BytesMut) -> usize {
+        match &self.state {
+            State::Plain => plain::missing(input),
+            State::Encrypted(session) => session.missing(input),
+            State::Fresh(_) | State::Handshake(_) => 0,
+        }
+    }
+
     fn encode(&mut self, msg: &Message, out: &mut SendBuf) {
         if let State::Fresh(seed) = self.state {
             self.state = match (msg, seed) {

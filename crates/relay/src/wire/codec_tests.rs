@@ -195,10 +195,6 @@ fn pairs() -> Vec<(Message, NetworkMessage)> {
             NetworkMessage::Tx(tx),
         ),
         (
-            Message::Block(ParsedBlock::from_block(genesis())),
-            NetworkMessage::Block(genesis()),
-        ),
-        (
             Message::RawBlock(serialize(&genesis()).into()),
             NetworkMessage::Block(genesis()),
         ),

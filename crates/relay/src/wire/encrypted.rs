@@ -286,6 +286,11 @@ impl Session {
         }
     }
 
+    /// How many bytes the packet at the front of `input` still needs; 0 while its length is unknown.
+    pub(super) fn missing(&self, input: &BytesMut) -> usize {
+        self.incoming.map_or(0, |len| len.saturating_sub(input.len()))
+    }
+
     pub(super) fn encode(&mut self, msg: &Message) {
         let (small, bulk) = msg.encode();
         let command = msg.command();

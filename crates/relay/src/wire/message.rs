@@ -9,7 +9,6 @@ use bitcoin::hashes::Hash;
 use bitcoin::p2p::message_blockdata::Inventory;
 use bitcoin::{BlockHash, Transaction};
 use bytes::Bytes;
-use dunlin_chain::ParsedBlock;
 
 use super::address::PeerAddr;
 use super::compact::{BlockTxn, BlockTxnRequest, CompactBlock};
@@ -82,9 +81,8 @@ pub enum Message {
         /// Whether to send its witness; always true on receipt.
         witness: bool,
     },
-    /// `block`, as received.
-    Block(Arc<ParsedBlock>),
-    /// `block`, as sent: the bytes of a whole block, held by reference.
+    /// `block`: its bytes as they are, held by reference; whoever needs the block parses it where that keeps no link
+    /// waiting.
     RawBlock(Bytes),
     /// `sendcmpct` (BIP 152).
     SendCmpct {
@@ -140,7 +138,7 @@ impl Message {
             Self::GetBlocks(_) => "getblocks",
             Self::Headers(_) => "headers",
             Self::Tx { .. } => "tx",
-            Self::Block(_) | Self::RawBlock(_) => "block",
+            Self::RawBlock(_) => "block",
             Self::SendCmpct { .. } => "sendcmpct",
             Self::CompactBlock(_) => "cmpctblock",
             Self::GetBlockTxn(_) => "getblocktxn",
@@ -200,7 +198,7 @@ impl Message {
                     witness: true,
                 }
             }
-            "block" => Self::Block(ParsedBlock::parse(keep(payload.clone())).map_err(|_| Malformed("block"))?),
+            "block" => Self::RawBlock(keep(payload.clone())),
             "sendcmpct" => Self::SendCmpct {
                 announce: reader.u8()?,
                 version: reader.u64()?,
@@ -263,7 +261,6 @@ impl Message {
             Self::CompactBlock(block) => block.encode(&mut out),
             Self::GetBlockTxn(request) => request.encode(&mut out),
             Self::BlockTxn(answer) => answer.encode(&mut out),
-            Self::Block(block) => bulk = block.raw.clone(),
             Self::RawBlock(bytes) => bulk = bytes.clone(),
             Self::Encrypt
             | Self::Encrypted(_)

@@ -49,6 +49,15 @@ pub(super) fn decode(magic: [u8; 4], input: &mut BytesMut) -> Result<Option<Mess
     }
 }
 
+/// How many bytes the message at the front of `input` still needs; 0 while its length is unknown.
+pub(super) fn missing(input: &BytesMut) -> usize {
+    let Some(&[.., a, b, c, d, _, _, _, _]) = input.first_chunk::<HEADER_LEN>() else {
+        return 0;
+    };
+    let len = u32::from_le_bytes([a, b, c, d]) as usize;
+    HEADER_LEN.saturating_add(len).saturating_sub(input.len())
+}
+
 /// Appends the message in its envelope; bulk payload by reference.
 pub(super) fn encode(magic: [u8; 4], msg: &Message, out: &mut SendBuf) {
     let (small, bulk) = msg.encode();
