@@ -229,7 +229,8 @@ impl Coins {
         }
         // However much the index of the runs takes, the coins get half of the memory.
         let for_coins = memory.saturating_sub(self.store.index_bytes()).max(memory / 2);
-        self.store.active_bytes() > for_coins / 2
+        // Writing is much faster than filling, as a rule; where it is not, the two together get all.
+        self.store.active_bytes() > for_coins / 4 * 3 || self.store.unwritten_bytes() > for_coins
     }
 
     /// Sets all coins so far aside to be written as those of `tip`, once `barrier` has made durable what they refer to.

@@ -11,7 +11,7 @@ use super::run::{Cursor, Run};
 use crate::StoreError;
 
 /// Runs of one tier that are merged together, and how much larger the runs of the next tier are.
-pub(super) const FAN: usize = 8;
+pub(super) const FAN: usize = 16;
 /// Runs up to this many bytes are of the lowest tier.
 const SMALLEST: u64 = 64 << 10;
 
@@ -130,6 +130,8 @@ mod tests {
         sizes.push(1000);
         sizes.insert(0, 1 << 40);
         assert_eq!(choose(&sizes), Some(1..FAN + 3));
-        assert_eq!(choose(&[1 << 30, 9, 9, 9, 9, 9, 9, 9, 9]), Some(1..9));
+        let mut sizes = vec![9; FAN + 1];
+        sizes[0] = 1 << 30;
+        assert_eq!(choose(&sizes), Some(1..FAN + 1));
     }
 }

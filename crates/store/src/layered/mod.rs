@@ -298,6 +298,12 @@ impl Layered {
         self.core.read().active.bytes()
     }
 
+    /// Memory of changes that are not on disk: those that were not frozen and those that are on their way.
+    pub fn unwritten_bytes(&self) -> usize {
+        let layers = self.core.read();
+        layers.active.bytes() + layers.frozen.as_ref().map_or(0, |layer| layer.bytes())
+    }
+
     /// Memory of what is kept of the runs to find keys in them.
     pub fn index_bytes(&self) -> usize {
         self.core.read().runs.iter().map(|run| run.memory()).sum()

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::merge::FAN;
 use super::*;
 use crate::{CrashDisk, MemFiles};
 
@@ -93,7 +94,7 @@ fn no_barrier() -> Barrier {
 fn play(store: &Layered, disk: &CrashDisk, start: &Model, models: &mut BTreeMap<u32, Model>) -> Result<(), StoreError> {
     let mut player = Player::new(5);
     player.model = start.clone();
-    for _ in 0..14 {
+    for _ in 0..FAN + 6 {
         player.change(store, 30);
         compare(store, &player.model)?;
         models.insert(player.round, player.model.clone());
@@ -155,7 +156,7 @@ fn power_loss_at_every_operation_leaves_the_state_of_a_mark() {
             play(&store, &found, &model, &mut BTreeMap::new()).unwrap_or_else(|error| panic!("{stop}: {error}"));
         }
     }
-    assert!(marks.len() > 12, "{marks:?}");
+    assert!(marks.len() > FAN, "{marks:?}");
 }
 
 #[test]
