@@ -24,7 +24,7 @@ use crate::{BlockOutcome, ChainChange, ParsedBlock, Reject, script};
 const ASSUME_VALID_DEPTH: u128 = 14 * 24 * 60 * 60;
 
 /// A step goes on with further blocks until they and what they spend have this many bytes.
-const RUN_BYTES: usize = 8 << 20;
+const RUN_BYTES: usize = 4 << 20;
 
 /// A block that keeps every rule, its scripts perhaps excepted.
 pub(crate) struct Unchecked {
