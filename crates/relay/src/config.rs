@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use dunlin_chain::indexes::Indexes;
+
 use crate::wire::services;
 
 /// Settings of a Bitcoin peer.
@@ -32,6 +34,8 @@ pub struct Config {
     pub dns_seeds: Vec<String>,
     /// How many inbound links to keep.
     pub max_inbound: usize,
+    /// Serve compact block filters (BIP 157) from the index of filters among these, once it has reached the tip.
+    pub block_filters: Option<Indexes>,
     /// Announce and request transactions without the random delays that hide where they came from. For regtest, where
     /// nobody needs hiding and everybody is waiting.
     pub immediate: bool,
@@ -52,6 +56,7 @@ impl Default for Config {
             anchors: Vec::new(),
             dns_seeds: Vec::new(),
             max_inbound: 114,
+            block_filters: None,
             immediate: false,
         }
     }

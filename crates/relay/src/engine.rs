@@ -4,11 +4,13 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use bitcoin::consensus::serialize;
 use bytes::Bytes;
+use dunlin_chain::indexes::Indexes;
 use dunlin_chain::snapshot::SnapshotError;
 use dunlin_chain::{BlockError, BlockOutcome, Chain, ChainChange, OperateError, Params, ParsedBlock, StoreError, View};
 use dunlin_mempool::Pool;
 use dunlin_peer::{LinkId, Now};
 
+use crate::filters::read_filters;
 use crate::importing::Importing;
 use crate::interface::{BlockForm, ChainOp, Done, Job, Operated, Ticket};
 
@@ -18,6 +20,8 @@ pub struct Engine {
     pub chain: Chain,
     /// The mempool, which everyone else reads.
     pub pool: Arc<RwLock<Pool>>,
+    /// The indexes that filters are read from.
+    pub indexes: Indexes,
     /// Files to import.
     pub import: Option<Importing>,
 }
@@ -28,6 +32,7 @@ impl Engine {
         Self {
             chain,
             pool,
+            indexes: Indexes::default(),
             import: None,
         }
     }
@@ -92,6 +97,7 @@ impl Engine {
                 let outcome = self.pool_mut().accept_package(unix, &txs, None);
                 Done::Package { link, txs, outcome }
             }
+            Job::ReadFilters { .. } => read_filters(&self.chain.view(), &self.indexes, &job).unwrap_or(Done::Nothing),
             Job::ReadBlock { .. } => {
                 let done = read_block(&self.chain.view(), &job);
                 if let Some(Done::BlockRead {

@@ -18,7 +18,7 @@ use dunlin_peer::{Direction, LinkId, Now};
 
 use crate::bans::{Ban, Subnet};
 use crate::peer::{Kind, Transport};
-use crate::wire::CompactBlock;
+use crate::wire::{CompactBlock, FilterAnswer, FilterRequest};
 
 /// The program's own number for a question; the answer's event gives it back.
 pub type Ticket = u64;
@@ -369,6 +369,15 @@ pub enum Job {
         /// What of it.
         form: BlockForm,
     },
+    /// Read compact block filters for a peer.
+    ReadFilters {
+        /// Who asked.
+        link: LinkId,
+        /// For what.
+        ask: FilterRequest,
+        /// As how many jobs it counts.
+        weight: usize,
+    },
 }
 
 /// The answer to a [`Job`].
@@ -468,6 +477,15 @@ pub enum Done {
         form: BlockForm,
         /// Its bytes, without witnesses where only those were asked for; `None` when it is not stored.
         result: Result<Option<Bytes>, StoreError>,
+    },
+    /// Answer to [`Job::ReadFilters`].
+    FiltersRead {
+        /// Who asked.
+        link: LinkId,
+        /// As how many jobs it counted.
+        weight: usize,
+        /// What to send; nothing when it cannot be had.
+        answers: Vec<FilterAnswer>,
     },
     /// Nothing came of it.
     Nothing,

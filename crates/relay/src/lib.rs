@@ -17,6 +17,7 @@ mod config;
 mod connections;
 mod engine;
 mod eviction;
+mod filters;
 mod handshake;
 mod headers;
 mod importing;
@@ -37,16 +38,18 @@ mod wire;
 pub use bans::{Ban, BanList, DISCOURAGE_SECS, Subnet, SubnetError};
 pub use config::Config;
 pub use engine::{Engine, parse_block, read_block};
+pub use filters::read_filters;
 pub use importing::Importing;
 pub use interface::{
     AddKind, BlockForm, ChainOp, Command, Done, Event, Job, Operated, PeerInfo, Ticket, TxSource, Which,
 };
 pub use machine::Relay;
+pub use node::offered;
 pub use peer::{Kind, Transport};
 pub use seeds::dns_seeds;
 pub use tx::TxId;
 pub use wire::{
-    BlockTxn, BlockTxnRequest, COMPACT_VERSION, Codec, CompactBlock, HEADER_LEN, Host, Locator, MAX_ADDR, MAX_HEADERS,
-    MAX_INV, MAX_LOCATOR, MAX_PAYLOAD, MAX_USER_AGENT, MIN_PEER_VERSION, Malformed, Message, PROTOCOL_VERSION,
-    PeerAddr, ShortIds, Version, services,
+    BASIC_FILTER, BlockTxn, BlockTxnRequest, COMPACT_VERSION, Codec, CompactBlock, FilterAnswer, FilterQuery,
+    FilterRequest, HEADER_LEN, Host, Locator, MAX_ADDR, MAX_HEADERS, MAX_INV, MAX_LOCATOR, MAX_PAYLOAD, MAX_USER_AGENT,
+    MIN_PEER_VERSION, Malformed, Message, PROTOCOL_VERSION, PeerAddr, ShortIds, Version, services,
 };

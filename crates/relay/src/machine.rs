@@ -24,7 +24,7 @@ use crate::peer::{Kind, Peer, Stage, Transport};
 use crate::serve::Server;
 use crate::tx::{self, TxId, TxRelay};
 use crate::wire::{Message, services};
-use crate::{announce, handshake, outbound, ping};
+use crate::{announce, filters, handshake, outbound, ping};
 
 /// How often peers that fell behind are looked for.
 const MAINTENANCE: std::time::Duration = std::time::Duration::from_secs(30);
@@ -185,6 +185,7 @@ impl Relay {
             }
             // Serving the whole mempool is for bloom filter peers (BIP 35, BIP 111), which we do not offer.
             Message::Mempool => {}
+            Message::GetFilters(ask) => filters::on_request(node, link, ask),
             Message::Encrypt
             | Message::Encrypted(_)
             | Message::Version(_)
@@ -192,6 +193,7 @@ impl Relay {
             | Message::WtxidRelay
             | Message::SendAddrV2
             | Message::SendHeaders
+            | Message::Filters(_)
             | Message::Malformed { .. }
             | Message::Unknown { .. } => {}
         }
@@ -355,6 +357,7 @@ impl Relay {
                 self.node.peer_job_done(link);
                 self.txs.on_package(&mut self.node, link, &txs, &outcome);
             }
+            Done::FiltersRead { link, weight, answers } => filters::on_read(&mut self.node, link, weight, answers),
             Done::BlockRead {
                 link,
                 hash,

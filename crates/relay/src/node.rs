@@ -12,6 +12,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::bans::BanList;
 use crate::config::Config;
+use crate::filters;
 use crate::interface::{Event, Job};
 use crate::known::Salt;
 use crate::peer::{Kind, Peer};
@@ -42,12 +43,9 @@ impl Node {
         self.pool.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What we offer now: not every block, while those below a snapshot are missing.
+    /// What we offer now.
     pub(crate) fn services(&self) -> u64 {
-        match self.view.snapshot() {
-            Some(_) => self.config.services & !services::NETWORK,
-            None => self.config.services,
-        }
+        offered(&self.config, &self.view)
     }
 
     /// Whether the chain is still far behind the present.
@@ -164,4 +162,17 @@ impl Node {
         // 1 - uniform lies in (0, 1], so the logarithm is finite.
         mean.mul_f64(-(1.0 - uniform).ln())
     }
+}
+
+/// What a peer with this configuration offers now: not every block while those below a snapshot are missing, filters
+/// once there are all.
+pub fn offered(config: &Config, view: &View) -> u64 {
+    let mut offered = config.services;
+    if view.snapshot().is_some() {
+        offered &= !services::NETWORK;
+    }
+    if filters::are_ready(config.block_filters.as_ref()) {
+        offered |= services::COMPACT_FILTERS;
+    }
+    offered
 }

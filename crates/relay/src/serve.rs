@@ -12,7 +12,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::p2p::message_blockdata::Inventory;
 use bitcoin::{BlockHash, Transaction};
 use bytes::Bytes;
-use dunlin_chain::{ParsedBlock, Prune, Status};
+use dunlin_chain::{Entry, ParsedBlock, Prune, Status};
 use dunlin_peer::{CloseReason, LinkId, Now};
 use rand::Rng;
 
@@ -251,10 +251,7 @@ impl Server {
             node.close(link, CloseReason::benign("asks for a block that we do not offer"));
             return true;
         }
-        let best = node.view.best_header().header.time;
-        let fresh = u64::from(best.saturating_sub(entry.header.time)) < STALE_SECS;
-        let allowed = node.view.contains_in_active(&hash) || (entry.status == Status::Valid && fresh);
-        if !entry.have_data || !allowed {
+        if !entry.have_data || !may_have(node, &entry) {
             return false;
         }
         let deep = entry.height.saturating_add(MAX_COMPACT_DEPTH) < node.view.tip().height;
@@ -376,6 +373,13 @@ impl Server {
             node.send(link, Message::Inv(items));
         }
     }
+}
+
+/// Whether a block is one that anybody may ask for: of the active chain, or a valid one that left it lately.
+pub(crate) fn may_have(node: &Node, entry: &Entry) -> bool {
+    let best = node.view.best_header().header.time;
+    let fresh = u64::from(best.saturating_sub(entry.header.time)) < STALE_SECS;
+    node.view.contains_in_active(&entry.hash) || (entry.status == Status::Valid && fresh)
 }
 
 /// Sends the transactions in these places of a block.

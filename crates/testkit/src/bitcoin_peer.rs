@@ -190,6 +190,64 @@ fn version(stream: &TcpStream, shared: &Shared) -> Result<NetworkMessage> {
     }))
 }
 
+/// A peer that asks questions and reads the answers as they lie on the wire.
+#[derive(Debug)]
+pub struct Asker {
+    stream: TcpStream,
+    services: u64,
+}
+
+impl Asker {
+    /// Dials `to` and shakes hands.
+    ///
+    /// # Errors
+    /// When nobody answers there as a Bitcoin peer does.
+    pub fn dial(to: SocketAddr) -> Result<Self> {
+        let mut stream = TcpStream::connect(to)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        let shared = shared(Vec::new(), 0)?;
+        let hello = version(&stream, &shared)?;
+        send(&mut stream, hello)?;
+        let mut services = 0;
+        loop {
+            match receive(&mut stream)? {
+                NetworkMessage::Version(version) => {
+                    services = version.services.to_u64();
+                    send(&mut stream, NetworkMessage::Verack)?;
+                }
+                NetworkMessage::Verack => return Ok(Self { stream, services }),
+                _ => {}
+            }
+        }
+    }
+
+    /// What the other side offers.
+    pub fn services(&self) -> u64 {
+        self.services
+    }
+
+    /// Sends a question of BIP 157 and reads so many answers of it, each with its command.
+    ///
+    /// # Errors
+    /// When the other side hangs up or does not answer in half a minute.
+    pub fn ask(&mut self, question: NetworkMessage, answers: usize) -> Result<Vec<(String, Vec<u8>)>> {
+        send(&mut self.stream, question)?;
+        let mut found = Vec::new();
+        while found.len() < answers {
+            let message = receive(&mut self.stream)?;
+            let command = message.cmd().to_owned();
+            match message {
+                NetworkMessage::Ping(nonce) => send(&mut self.stream, NetworkMessage::Pong(nonce))?,
+                NetworkMessage::CFilter(_) | NetworkMessage::CFHeaders(_) | NetworkMessage::CFCheckpt(_) => {
+                    found.push((command, serialize(&RawNetworkMessage::new(Magic::REGTEST, message))));
+                }
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
 fn speak(mut stream: TcpStream, shared: &Shared, we_dialled: bool) -> Result<()> {
     stream.set_write_timeout(Some(Duration::from_secs(30)))?;
     if we_dialled {

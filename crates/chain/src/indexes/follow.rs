@@ -70,6 +70,12 @@ pub struct Indexes {
     board: Arc<Board>,
 }
 
+impl std::fmt::Debug for Indexes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.progress()).finish()
+    }
+}
+
 impl Indexes {
     /// The index of transactions, if it is on.
     pub fn tx(&self) -> Option<&TxIndex> {

@@ -120,6 +120,9 @@ pub(crate) struct RunArgs {
     /// Build indexes and keep them: tx, script, spender, filter, stats (repeatable, or separated by commas)
     #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Bitcoin")]
     pub(crate) index: Vec<IndexKind>,
+    /// Serve compact block filters to peers (BIP 157); needs the index filter
+    #[arg(long, help_heading = "Bitcoin")]
+    pub(crate) peer_block_filters: bool,
 
     /// Serve JSON-RPC here; the cookie is DATA/.cookie, or DATA/NETWORK/.cookie beside mainnet
     /// [default: the network's RPC port on loopback]

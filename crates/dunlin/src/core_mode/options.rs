@@ -139,6 +139,10 @@ static OPTIONS: &[Opt] = &[
     works("txindex", "Keep the index of all transactions"),
     works("txospenderindex", "Keep the index of who spends an output"),
     works("blockfilterindex", "Keep the index of compact filters: basic"),
+    works(
+        "peerblockfilters",
+        "Serve compact filters to peers; needs -blockfilterindex",
+    ),
     works("coinstatsindex", "Keep the index of what all coins come to"),
     in_section(works("addnode", "Keep a connection to this peer (repeatable)")),
     in_section(works(
@@ -287,7 +291,6 @@ static OPTIONS: &[Opt] = &[
     opt("mocktime", DAEMON, Effect::Refused),
     opt("onion", DAEMON, Effect::Refused),
     opt("onlynet", DAEMON, Effect::Refused),
-    opt("peerblockfilters", DAEMON, Effect::Refused),
     opt("peerbloomfilters", DAEMON, Effect::Refused),
     opt("privatebroadcast", DAEMON, Effect::Refused),
     opt("proxy", DAEMON, Effect::Refused),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use bitcoin::BlockHash;
 use dunlin_api::Stop;
 use dunlin_chain::indexes::{IndexKind, Indexer, Indexes};
@@ -46,7 +46,7 @@ pub(crate) struct Bitcoin {
     pub(super) answers: Arc<Answers<Event>>,
     pub(super) tip: watch::Receiver<BlockHash>,
     pub(super) dir: PathBuf,
-    pub(super) services: u64,
+    pub(super) config: dunlin_relay::Config,
     pub(super) indexes: Indexes,
     fault: Fault,
     commit: Mutex<Option<JoinHandle<()>>>,
@@ -65,6 +65,10 @@ impl Bitcoin {
     /// # Errors
     /// When the chain cannot be opened or the address is taken.
     pub(super) fn start(args: &RunArgs, dir: &Path, stop: &Stop) -> anyhow::Result<Self> {
+        ensure!(
+            !args.peer_block_filters || args.index.contains(&IndexKind::Filter),
+            "--peer-block-filters needs --index filter"
+        );
         let params = Params::new(args.network);
         let mut config = ChainConfig {
             cache_bytes: usize::try_from(args.db_cache << 20)?,
@@ -141,6 +145,7 @@ impl Bitcoin {
             add_peers: args.add_peer.clone(),
             listen_port: Some(listen.port()).filter(|port| *port != 0 && !args.no_listen),
             max_inbound: args.max_inbound,
+            block_filters: args.peer_block_filters.then(|| indexes.clone()),
             immediate: regtest,
             ..dunlin_relay::Config::default()
         };
@@ -155,7 +160,7 @@ impl Bitcoin {
         if !args.no_v2transport {
             config.services |= services::P2P_V2;
         }
-        let offered = config.services;
+        let (offered, told) = (config.services, config.clone());
         let machine = {
             let (view, pool) = (view.clone(), Arc::clone(&pool));
             let bans = peer_files::load_bans(dir);
@@ -181,7 +186,7 @@ impl Bitcoin {
                     dunlin_relay::Codec::encrypting(magic, rand::random())
                 }
             },
-            dispatcher(work, view.clone())?,
+            dispatcher(work, view.clone(), indexes.clone())?,
             on_event(
                 Arc::clone(&answers),
                 view.clone(),
@@ -199,7 +204,7 @@ impl Bitcoin {
             answers,
             tip,
             dir: dir.to_owned(),
-            services: offered,
+            config: told,
             indexes,
             fault,
             commit: Mutex::new(Some(commit)),
@@ -321,7 +326,11 @@ fn default_listen(network: Network, port: u16) -> SocketAddr {
 }
 
 /// Sends jobs where they belong: reads and parsing to pools, all else in order to the commit thread.
-fn dispatcher(work: Sender<Work>, view: View) -> anyhow::Result<impl FnMut(Job, Completer<Done>) + Send> {
+fn dispatcher(
+    work: Sender<Work>,
+    view: View,
+    indexes: Indexes,
+) -> anyhow::Result<impl FnMut(Job, Completer<Done>) + Send> {
     let readers = dunlin_net::Pool::new("block-read", READ_THREADS).context("cannot start threads")?;
     let resolver = dunlin_net::Pool::new("resolve", RESOLVE_THREADS).context("cannot start threads")?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -344,6 +353,12 @@ fn dispatcher(work: Sender<Work>, view: View) -> anyhow::Result<impl FnMut(Job, 
                 Some(done @ Done::BlockRead { result: Ok(_), .. }) => completer.complete(done),
                 // A damaged record: the writer of the chain marks it, so that the block is fetched again.
                 _ => drop(work.send((job, completer))),
+            });
+        }
+        Job::ReadFilters { .. } => {
+            let (view, indexes) = (view.clone(), indexes.clone());
+            readers.spawn(move || {
+                completer.complete(dunlin_relay::read_filters(&view, &indexes, &job).unwrap_or(Done::Nothing));
             });
         }
         // The commit thread is gone only when it failed, and then the process is stopping.

@@ -164,7 +164,7 @@ impl BitcoinBackend for Bitcoin {
     }
 
     fn services(&self) -> u64 {
-        self.services
+        dunlin_relay::offered(&self.config, &self.view)
     }
 
     fn size_on_disk(&self) -> u64 {

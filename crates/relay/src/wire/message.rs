@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::address::PeerAddr;
 use super::compact::{BlockTxn, BlockTxnRequest, CompactBlock};
+use super::filters::{FilterAnswer, FilterQuery, FilterRequest};
 use super::payload::{Malformed, Reader, keep, put_compact};
 use super::version::Version;
 
@@ -99,6 +100,10 @@ pub enum Message {
     BlockTxn(BlockTxn),
     /// `mempool` (BIP 35).
     Mempool,
+    /// `getcfilters`, `getcfheaders` or `getcfcheckpt` (BIP 157).
+    GetFilters(FilterRequest),
+    /// `cfilter`, `cfheaders` or `cfcheckpt` (BIP 157); we never ask, so none is read.
+    Filters(FilterAnswer),
     /// A message that this version does not handle.
     Unknown {
         /// Its command.
@@ -144,6 +149,8 @@ impl Message {
             Self::GetBlockTxn(_) => "getblocktxn",
             Self::BlockTxn(_) => "blocktxn",
             Self::Mempool => "mempool",
+            Self::GetFilters(ask) => ask.command(),
+            Self::Filters(answer) => answer.command(),
             Self::Unknown { command, .. } => command,
             Self::Malformed { command, .. } => command,
         }
@@ -207,6 +214,9 @@ impl Message {
             "getblocktxn" => Self::GetBlockTxn(BlockTxnRequest::decode(reader)?),
             "blocktxn" => Self::BlockTxn(BlockTxn::decode(reader)?),
             "mempool" => Self::Mempool,
+            "getcfilters" => Self::GetFilters(FilterRequest::decode(FilterQuery::Filters, reader)?),
+            "getcfheaders" => Self::GetFilters(FilterRequest::decode(FilterQuery::Headers, reader)?),
+            "getcfcheckpt" => Self::GetFilters(FilterRequest::decode(FilterQuery::Checkpoints, reader)?),
             _ => Self::Unknown {
                 command: command.to_owned(),
                 len: payload.len(),
@@ -261,6 +271,8 @@ impl Message {
             Self::CompactBlock(block) => block.encode(&mut out),
             Self::GetBlockTxn(request) => request.encode(&mut out),
             Self::BlockTxn(answer) => answer.encode(&mut out),
+            Self::GetFilters(ask) => ask.encode(&mut out),
+            Self::Filters(answer) => answer.encode(&mut out),
             Self::RawBlock(bytes) => bulk = bytes.clone(),
             Self::Encrypt
             | Self::Encrypted(_)
@@ -278,7 +290,7 @@ impl Message {
 }
 
 /// Every command that has a payload decoder.
-const KNOWN: [&str; 24] = [
+const KNOWN: [&str; 27] = [
     "version",
     "verack",
     "wtxidrelay",
@@ -303,6 +315,9 @@ const KNOWN: [&str; 24] = [
     "getblocktxn",
     "blocktxn",
     "mempool",
+    "getcfilters",
+    "getcfheaders",
+    "getcfcheckpt",
 ];
 
 fn without_witness(tx: &Transaction) -> Transaction {

@@ -17,6 +17,8 @@ pub mod services {
     pub const NETWORK: u64 = 1;
     /// Serves witness data (BIP 144, `NODE_WITNESS`).
     pub const WITNESS: u64 = 1 << 3;
+    /// Serves compact block filters (BIP 157, `NODE_COMPACT_FILTERS`).
+    pub const COMPACT_FILTERS: u64 = 1 << 6;
     /// Serves at least the last 288 blocks (BIP 159, `NODE_NETWORK_LIMITED`).
     pub const NETWORK_LIMITED: u64 = 1 << 10;
     /// Speaks the encrypted transport (BIP 324, `NODE_P2P_V2`).
