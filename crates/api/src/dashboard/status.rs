@@ -72,6 +72,8 @@ pub struct Bitcoin {
     pub snapshot: Option<Unproven>,
     /// Percent of a snapshot that is being loaded.
     pub snapshot_loading: Option<u64>,
+    /// The SwiftSync under way: nothing counts as validated before it has reached its target.
+    pub swiftsync: Option<Swift>,
     /// The last blocks, newest first.
     pub blocks: Vec<Block>,
     /// The memory pool.
@@ -95,6 +97,15 @@ pub struct Unproven {
     pub reached: u32,
     /// Percent of the coins that are compared after that.
     pub compared: u32,
+}
+
+/// How far a SwiftSync has come.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Swift {
+    /// The height up to which blocks are added up.
+    pub height: u32,
+    /// The hinted height.
+    pub target: u32,
 }
 
 /// A block of the active chain.
@@ -301,6 +312,10 @@ async fn bitcoin(backend: &dyn BitcoinBackend, peers: &mut Vec<Peer>) -> Bitcoin
             compared: snapshot.compared,
         }),
         snapshot_loading: view.snapshot_loading().map(|(done, all)| done * 100 / all.max(1)),
+        swiftsync: view.swiftsync().map(|swift| Swift {
+            height: swift.height,
+            target: swift.target,
+        }),
         blocks,
         mempool: with_pool(backend, mempool),
         peer_count: rows.len(),

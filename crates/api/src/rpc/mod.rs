@@ -48,6 +48,7 @@ pub(crate) use net::sanitize;
 pub use operate::report_json;
 pub use protocol::{Params, Request};
 pub use server::{Options, Shared, call, router, serve};
+pub use snapshot::hints_json;
 
 use crate::backend::{BitcoinBackend, TorrentBackend};
 

@@ -1,12 +1,13 @@
-//! Snapshots of the unspent outputs: `dumptxoutset`, `loadtxoutset`, `getchainstates`.
+//! Snapshots of the unspent outputs: `dumptxoutset`, `loadtxoutset`, `getchainstates`; hints: `dunlin.hints`.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bitcoin::BlockHash;
-use dunlin_chain::snapshot::{Dumped, FrozenCoins, SnapshotError};
+use dunlin_chain::snapshot::{Dumped, FrozenCoins, SnapshotError, write_whole};
+use dunlin_chain::swiftsync::HintsMade;
 use dunlin_chain::{Entry, View};
 use serde_json::{Map, Value, json};
 
@@ -31,19 +32,30 @@ fn path(call: &Call) -> Result<PathBuf, RpcError> {
     Ok(call.shared.node.data_dir.join(call.str(0)?))
 }
 
+/// A path where there is nothing yet.
+fn new_path(call: &Call) -> Result<PathBuf, RpcError> {
+    let path = path(call)?;
+    match path.exists() {
+        false => Ok(path),
+        true => Err(invalid(format!(
+            "{} already exists. If you are sure this is what you want, move it out of the way first",
+            path.display()
+        ))),
+    }
+}
+
+async fn freeze(call: &Call) -> Result<Arc<FrozenCoins>, RpcError> {
+    match call.bitcoin()?.operate(ChainOp::FreezeCoins).await? {
+        Operated::Coins(frozen) => Ok(frozen),
+        _ => Err(internal("the chain gave no coins")),
+    }
+}
+
 pub(crate) async fn dumptxoutset(call: Call) -> Answer {
     let view = call.view()?;
     let target = dump_target(&call, &view)?;
-    let path = path(&call)?;
-    if path.exists() {
-        return Err(invalid(format!(
-            "{} already exists. If you are sure this is what you want, move it out of the way first",
-            path.display()
-        )));
-    }
-    let Operated::Coins(frozen) = call.bitcoin()?.operate(ChainOp::FreezeCoins).await? else {
-        return Err(internal("the chain gave no coins"));
-    };
+    let path = new_path(&call)?;
+    let frozen = freeze(&call).await?;
     let target = target.unwrap_or(frozen.tip().hash);
     let written = tokio::task::spawn_blocking(move || write(&frozen, &target, &path).map(|dumped| (dumped, path)));
     let (dumped, path) = written.await.map_err(internal)??;
@@ -57,28 +69,57 @@ pub(crate) async fn dumptxoutset(call: Call) -> Answer {
     }))
 }
 
-/// Writes beside the path and moves there at the end, so that an interrupted file is not taken for a whole one.
 fn write(frozen: &Arc<FrozenCoins>, target: &BlockHash, path: &Path) -> Result<Dumped, RpcError> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".incomplete");
-    let unfinished = PathBuf::from(unfinished);
-    let file = File::create(&unfinished)
-        .map_err(|_| invalid(format!("Couldn't open file {} for writing.", unfinished.display())))?;
     tracing::info!("writing a snapshot of the coins to {}", path.display());
     let mut tell = |part: u32| {
         if part % 64 == 63 {
             tracing::info!("writing a snapshot: {} %", (part + 1) * 100 / 256);
         }
     };
-    let dumped = frozen.write_snapshot(target, &file, &mut tell);
-    let result = dumped
-        .map_err(internal)
-        .and_then(|dumped| file.sync_all().map(|()| dumped).map_err(internal))
-        .and_then(|dumped| std::fs::rename(&unfinished, path).map(|()| dumped).map_err(internal));
-    if result.is_err() {
-        let _ = std::fs::remove_file(&unfinished);
+    write_whole(path, |file| frozen.write_snapshot(target, file, &mut tell)).map_err(not_written)
+}
+
+fn not_written(error: SnapshotError) -> RpcError {
+    match error {
+        SnapshotError::Unwritable(_) => invalid(error.to_string()),
+        other => internal(other),
     }
-    result
+}
+
+/// `dunlin.hints`: the hints for a SwiftSync.
+pub(crate) async fn hints(call: Call) -> Answer {
+    let path = new_path(&call)?;
+    let height: u32 = call.int(1)?;
+    let frozen = freeze(&call).await?;
+    let written = tokio::task::spawn_blocking(move || {
+        tracing::info!("writing hints for height {height} to {}", path.display());
+        let mut told = 0;
+        let mut tell = |done: u32, all: u32| {
+            let tenth = u64::from(done) * 10 / u64::from(all.max(1));
+            if tenth > told {
+                told = tenth;
+                tracing::info!("writing hints: {tenth}0 %");
+            }
+        };
+        write_whole(&path, |file| {
+            frozen.write_hints(height, BufWriter::new(file), &mut tell)
+        })
+        .map(|made| hints_json(&made, &path))
+    });
+    written.await.map_err(internal)?.map_err(|error| match error {
+        SnapshotError::Refused(text) => invalid(text),
+        other => not_written(other),
+    })
+}
+
+/// What `dunlin.hints` answers.
+pub fn hints_json(made: &HintsMade, path: &Path) -> Value {
+    json!({
+        "base_hash": made.base.hash.to_string(),
+        "base_height": made.base.height,
+        "coins": made.coins,
+        "path": path.display().to_string(),
+    })
 }
 
 /// Which block's coins are asked for; `None` for the tip's.

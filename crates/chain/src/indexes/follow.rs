@@ -415,8 +415,8 @@ impl Slot {
 fn read(view: &View, entry: &Entry) -> Result<(Arc<ParsedBlock>, BlockUndo), String> {
     let missing = |what: &str| {
         format!(
-            "{what} of block {} at height {} is not stored; on a pruned node an index must be on from the first block, \
-             so sync anew to build it",
+            "{what} of block {} at height {} is not stored; on a pruned node, and after a SwiftSync, an index must have \
+             been on from the first block, so sync anew to build it",
             entry.hash, entry.height
         )
     };

@@ -23,6 +23,9 @@ mod dump;
 pub(crate) mod file;
 mod load;
 
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
 use bitcoin::BlockHash;
 use bitcoin::hashes::{Hash, sha256d};
 use dunlin_store::StoreError;
@@ -61,9 +64,33 @@ pub enum SnapshotError {
     /// Reading or writing the file failed.
     #[error("{0}")]
     File(#[from] std::io::Error),
+    /// The file cannot be begun.
+    #[error("Couldn't open file {} for writing.", .0.display())]
+    Unwritable(PathBuf),
     /// Our own disk failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Writes a file beside `path` and moves it there at the end, so that an interrupted one is not taken for a whole one.
+///
+/// # Errors
+/// [`SnapshotError`] of writing; nothing is left of the file then.
+pub fn write_whole<T>(path: &Path, write: impl FnOnce(&File) -> Result<T, SnapshotError>) -> Result<T, SnapshotError> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".incomplete");
+    let unfinished = PathBuf::from(unfinished);
+    let file = File::create(&unfinished).map_err(|_| SnapshotError::Unwritable(unfinished.clone()))?;
+    let written = write(&file).and_then(|written| {
+        file.sync_all()?;
+        std::fs::rename(&unfinished, path)?;
+        Ok(written)
+    });
+    if written.is_err() {
+        // It may be gone already.
+        let _ = std::fs::remove_file(&unfinished);
+    }
+    written
 }
 
 /// Which snapshot the chain rests on, and how far its validation has come.

@@ -116,6 +116,15 @@ pub(crate) enum ChainCommand {
         #[arg(long)]
         repair: bool,
     },
+    /// Write hints for the first sync of others (`dunlin run --swiftsync FILE`); works with and without a running peer
+    Hints {
+        /// For which height, not above the tip's; of use to who assumes a later block to be valid
+        #[arg(long, value_name = "N")]
+        height: u32,
+        /// The file
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
     /// One transaction from the mempool, or from a block that is named
     Tx {
         /// Transaction id

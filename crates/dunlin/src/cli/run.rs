@@ -117,6 +117,10 @@ pub(crate) struct RunArgs {
     /// Skip script checks below this block, or `none` to check every script [default: pinned for each network]
     #[arg(long, value_name = "HASH|none", help_heading = "Bitcoin")]
     pub(crate) assume_valid: Option<String>,
+    /// Begin an empty chain with these hints (a file of `dunlin chain hints`): no coin is looked up until the hinted
+    /// height; only below the block that --assume-valid names, and without indexes
+    #[arg(long, value_name = "FILE", help_heading = "Bitcoin")]
+    pub(crate) swiftsync: Option<PathBuf>,
     /// Build indexes and keep them: tx, script, spender, filter, stats (repeatable, or separated by commas)
     #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Bitcoin")]
     pub(crate) index: Vec<IndexKind>,

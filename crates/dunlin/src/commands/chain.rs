@@ -7,8 +7,12 @@ use crate::client::Client;
 use crate::output;
 
 pub(crate) fn run(args: ChainArgs) -> anyhow::Result<()> {
-    if let ChainCommand::Verify { blocks, level, repair } = args.command {
-        return super::verify::run(&args.client, dunlin_chain::Verification { blocks, level, repair });
+    match args.command {
+        ChainCommand::Verify { blocks, level, repair } => {
+            return super::verify::run(&args.client, dunlin_chain::Verification { blocks, level, repair });
+        }
+        ChainCommand::Hints { height, output } => return super::hints::run(&args.client, height, &output),
+        _ => {}
     }
     let client = Client::find(&args.client.connect)?;
     match args.command {
@@ -22,7 +26,7 @@ pub(crate) fn run(args: ChainArgs) -> anyhow::Result<()> {
             };
             show(&client.call("getrawtransaction", params)?)
         }
-        ChainCommand::Verify { .. } => Ok(()),
+        ChainCommand::Verify { .. } | ChainCommand::Hints { .. } => Ok(()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The commands that talk to the running peer, and the torrent commands that need none.
 
 pub(crate) mod chain;
+mod hints;
 pub(crate) mod mempool;
 pub(crate) mod mine;
 pub(crate) mod peer;

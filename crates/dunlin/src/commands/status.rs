@@ -52,6 +52,16 @@ pub(crate) fn status(args: &ClientArgs) -> anyhow::Result<()> {
                 ),
             ));
         }
+        if let Some(swift) = bitcoin.get("swiftsync").filter(|part| !part.is_null()) {
+            rows.push((
+                "swiftsync",
+                format!(
+                    "height {} of {}; nothing counts before the end",
+                    output::number(swift, "height"),
+                    output::number(swift, "target")
+                ),
+            ));
+        }
         rows.extend([
             (
                 "mempool",

@@ -1,6 +1,6 @@
 //! `dunlin chain verify`: on the running peer, or on its files when none runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -72,7 +72,7 @@ pub(crate) fn run(args: &ClientArgs, asked: Verification) -> anyhow::Result<()> 
 }
 
 /// The folder of a peer that does not run, held so that none starts in it; `None` when one runs.
-fn idle_dir(args: &ConnectArgs) -> anyhow::Result<Option<(Network, PathBuf, Lock)>> {
+pub(super) fn idle_dir(args: &ConnectArgs) -> anyhow::Result<Option<(Network, PathBuf, Lock)>> {
     let data_dir = args.data_dir.clone().unwrap_or_else(config::default_data_dir);
     let has_chain = |network: &Network| network_dir(&data_dir, *network).join("blocks").is_dir();
     let networks: Vec<Network> = match args.network {
@@ -99,15 +99,20 @@ fn idle_dir(args: &ConnectArgs) -> anyhow::Result<Option<(Network, PathBuf, Lock
     }
 }
 
-fn offline(network: Network, dir: &std::path::Path, asked: Verification) -> anyhow::Result<Value> {
+/// The chain in such a folder.
+pub(super) fn open_idle(network: Network, dir: &Path) -> anyhow::Result<Chain> {
     let config = ChainConfig {
         // Whatever was pruned is pruned; nothing more is.
         prune: Prune::Manual,
         catch_up: false,
         ..ChainConfig::default()
     };
-    let mut chain = Chain::open_dir(Params::new(network), dir, config)
-        .with_context(|| format!("cannot open the chain in {}", dir.display()))?;
+    Chain::open_dir(Params::new(network), dir, config)
+        .with_context(|| format!("cannot open the chain in {}", dir.display()))
+}
+
+fn offline(network: Network, dir: &Path, asked: Verification) -> anyhow::Result<Value> {
+    let mut chain = open_idle(network, dir)?;
     let style = ProgressStyle::with_template("checking {bar:32} {pos}/{len}").context("the template is well formed")?;
     let bar = ProgressBar::new(0).with_style(style);
     let report: VerifyReport = chain.verify(&asked, &mut |done, all| {

@@ -11,6 +11,7 @@ use anyhow::{Context, bail, ensure};
 use bitcoin::BlockHash;
 use dunlin_api::Stop;
 use dunlin_chain::indexes::{IndexKind, Indexer, Indexes};
+use dunlin_chain::swiftsync::{Hints, HintsError, SwiftSync};
 use dunlin_chain::{Chain, ChainConfig, Network, Params, Prune, Reindex, View};
 use dunlin_mempool::Pool;
 use dunlin_net::Completer;
@@ -81,6 +82,9 @@ impl Bitcoin {
             catch_up: false,
             ..ChainConfig::default()
         };
+        if let Some(path) = &args.swiftsync {
+            config.swiftsync = Some(swiftsync(path, args)?);
+        }
         if let Some(threads) = args.script_threads {
             config.script_threads = threads;
         }
@@ -303,6 +307,21 @@ fn start_indexes(kinds: &[IndexKind], dir: &Path, view: View) -> anyhow::Result<
         .spawn(move || indexer.run())
         .context("cannot start the indexes' thread")?;
     Ok((indexes, Some(thread)))
+}
+
+/// The hints for a first sync.
+fn swiftsync(path: &Path, args: &RunArgs) -> anyhow::Result<SwiftSync> {
+    if !args.index.is_empty() {
+        bail!("--swiftsync leaves no undo records, which indexes are made from: leave out --index, or --swiftsync");
+    }
+    let hints = std::fs::File::open(path)
+        .map_err(HintsError::from)
+        .and_then(Hints::read)
+        .with_context(|| format!("--swiftsync: the hints in {}", path.display()))?;
+    Ok(SwiftSync {
+        hints: Arc::new(hints),
+        secret: rand::random(),
+    })
 }
 
 fn assume_valid_option(text: &str) -> anyhow::Result<dunlin_chain::AssumeValid> {

@@ -2,9 +2,25 @@
 
 use super::waits;
 use crate::rpc::method::{Arg, Kind, Method};
-use crate::rpc::{operate, own};
+use crate::rpc::{operate, own, snapshot};
 
 pub(super) static METHODS: &[Method] = &[
+    Method {
+        name: "dunlin.hints",
+        group: "dunlin",
+        about: "Write hints for a SwiftSync to a file (BIP 456): which outputs are unspent at a height. The chain goes \
+                on meanwhile.",
+        args: &[
+            Arg::required(
+                "path",
+                Kind::Str,
+                "The file; a relative path lies in the data directory.",
+            ),
+            Arg::required("height", Kind::Num, "The height, not above the tip's."),
+        ],
+        result: "{...}    base_hash, base_height, coins, path",
+        run: waits!(snapshot::hints),
+    },
     Method {
         name: "dunlin.status",
         group: "dunlin",
