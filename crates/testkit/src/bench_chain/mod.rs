@@ -102,6 +102,11 @@ impl BenchChain {
         })
     }
 
+    /// How many blocks at its end hold nothing but their reward.
+    pub fn burial(&self) -> u32 {
+        LARGE.burial
+    }
+
     /// The folder that keeps it: block files as `blk*.dat` in `blocks`, bitcoind's data in `core`.
     pub fn folder(&self) -> &Path {
         &self.folder

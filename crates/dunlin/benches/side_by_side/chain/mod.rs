@@ -32,6 +32,8 @@ const RESTARTS: usize = 5;
 pub(crate) enum Row {
     /// Sync with the scripts below the tip assumed valid
     AssumeValid,
+    /// SwiftSync with hints, its assume-valid form, against bitcoind's assume-valid sync
+    Swiftsync,
     /// Sync with every script checked
     Full,
     /// Assume-valid sync with a cache for a ninth of the coins
@@ -73,6 +75,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         let outcome = match row {
             Row::AssumeValid => bench.sync("assume-valid sync", 3, true, AMPLE_CACHE),
+            Row::Swiftsync => bench.swiftsync(),
             Row::Full => bench.sync("full sync, every script", 1, false, AMPLE_CACHE),
             Row::AssumeValidTight => bench.sync("assume-valid sync", 1, true, TIGHT_CACHE),
             Row::FullTight => bench.sync("full sync, every script", 1, false, TIGHT_CACHE),
@@ -93,14 +96,33 @@ impl Bench<'_> {
             peer: self.seed.p2p(),
             assume_valid: assume_valid.then(|| self.chain.tip.clone()),
             cache,
+            hints: None,
         }
     }
 
     /// From the start of the program until it is at the tip. Bytes are counted until it has stopped in good order.
     fn sync(&self, what: &str, rounds: usize, assume_valid: bool, cache: u64) -> Result<()> {
-        let setup = self.setup(assume_valid, cache);
+        self.measure(what, rounds, &self.setup(assume_valid, cache))
+    }
+
+    /// With hints for the last block that holds more than its reward; they are kept beside the chain.
+    fn swiftsync(&self) -> Result<()> {
+        let height = self.chain.height - u64::from(self.chain.burial());
+        let hints = self.chain.folder().join(format!("hints-{height}"));
+        let mut setup = self.setup(true, AMPLE_CACHE);
+        if !hints.exists() {
+            let (mut node, _) = Node::start(Side::Dunlin, &setup)?;
+            node.wait_synced(self.chain.height, LIMIT)?;
+            node.make_hints(height, &hints)?;
+            node.stop()?;
+        }
+        setup.hints = Some(hints);
+        self.measure("SwiftSync against assume-valid sync", 3, &setup)
+    }
+
+    fn measure(&self, what: &str, rounds: usize, setup: &Setup<'_>) -> Result<()> {
         let rounds = Rounds::run(self.args, rounds, |side| {
-            let (mut node, meter) = Node::start(side, &setup)?;
+            let (mut node, meter) = Node::start(side, setup)?;
             node.wait_synced(self.chain.height, LIMIT)?;
             let synced = meter.read()?;
             let stopped = meter.read_while(|| node.stop())?;
@@ -108,7 +130,7 @@ impl Bench<'_> {
             sample.pop();
             sample.extend(stopped.sample().into_iter().skip(3));
             sample.push(("then stop, s", (stopped.wall - synced.wall).as_secs_f64()));
-            if !assume_valid {
+            if setup.assume_valid.is_none() {
                 sample.push((
                     "CPU / floor",
                     synced.cpu.as_secs_f64() / self.floors.full_sync().as_secs_f64(),
@@ -116,7 +138,7 @@ impl Bench<'_> {
             }
             Ok(sample)
         })?;
-        rounds.report(&format!("{what}, cache {cache} MiB"), "bitcoind");
+        rounds.report(&format!("{what}, cache {} MiB", setup.cache), "bitcoind");
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Either side's node, with the settings that make the two comparable.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -22,6 +23,8 @@ pub(super) struct Setup<'a> {
     pub(super) assume_valid: Option<String>,
     /// Size of the coins cache, MiB.
     pub(super) cache: u64,
+    /// The hints with which Dunlin begins.
+    pub(super) hints: Option<PathBuf>,
 }
 
 /// A node under measurement.
@@ -38,11 +41,11 @@ impl Node {
             Side::Dunlin => {
                 let (peer, cache) = (setup.peer.to_string(), setup.cache.to_string());
                 let assume_valid = setup.assume_valid.as_deref().unwrap_or("none");
-                let args = ["--connect", &peer, "--db-cache", &cache, "--assume-valid", assume_valid];
-                Self::Dunlin(Dunlin::start(
-                    setup.program,
-                    &[&args[..], &["--disable", "torrent"]].concat(),
-                )?)
+                let mut args = vec!["--connect", &peer, "--db-cache", &cache, "--assume-valid", assume_valid];
+                args.extend(["--disable", "torrent"]);
+                let hints = setup.hints.as_ref().map(|path| path.display().to_string());
+                args.extend(hints.iter().flat_map(|path| ["--swiftsync", path]));
+                Self::Dunlin(Dunlin::start(setup.program, &args)?)
             }
             Side::Other => Self::Core(Bitcoind::start(Options {
                 connect: vec![setup.peer],
@@ -85,6 +88,17 @@ impl Node {
             Some(at) => error.context(format!("at height {at} of {height}")),
             None => error.context("it does not answer"),
         })
+    }
+
+    /// Has Dunlin write hints for a height.
+    pub(super) fn make_hints(&self, height: u64, path: &Path) -> Result<()> {
+        match self {
+            Self::Dunlin(dunlin) => {
+                dunlin.call("dunlin.hints", json!([path.display().to_string(), height]))?;
+                Ok(())
+            }
+            Self::Core(_) => bail!("bitcoind makes no hints"),
+        }
     }
 
     pub(super) fn stop(&mut self) -> Result<()> {
