@@ -204,6 +204,12 @@ impl Coins {
         }
     }
 
+    /// Says that coins will be looked up soon, see [`Layered::will_need`].
+    pub(crate) fn will_need(&self, outpoints: impl Iterator<Item = OutPoint>) {
+        let keys: Vec<coin::Key> = outpoints.map(|outpoint| coin::key(&outpoint)).collect();
+        self.store.will_need(keys.iter().map(|key| &**key));
+    }
+
     /// Makes changes visible, all at once; `with` runs while readers are still kept out.
     pub(crate) fn publish<T>(
         &self,

@@ -24,7 +24,7 @@ use crate::snapshot::Unproven;
 use crate::swiftsync::SwiftProgress;
 use crate::tree::{NodeId, Tree};
 use crate::undo::BlockUndo;
-use crate::{ChainTip, Coin, Entry, Params};
+use crate::{ChainTip, Coin, Entry, Params, ParsedBlock};
 
 /// A tip older than this is not the network's, in seconds; Core's value.
 const MAX_TIP_AGE: u64 = 24 * 60 * 60;
@@ -473,6 +473,13 @@ impl View {
     /// [`StoreError`] when the disk fails.
     pub fn coin(&self, outpoint: &OutPoint) -> Result<Option<Coin>, StoreError> {
         self.shared.coins().get(outpoint)
+    }
+
+    /// Says that a block will be connected soon: the system is asked to read the coins that it spends, as far as they are
+    /// only on disk, so that whoever connects it does not wait for the disk.
+    pub fn will_connect(&self, block: &ParsedBlock) {
+        let spent = block.transactions().skip(1).flat_map(|tx| tx.previous_outputs());
+        self.shared.coins().will_need(spent);
     }
 
     /// Several unspent outputs of one state, and the tip of that state.

@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::Advice;
 
 use crate::{Files, StoreError};
 
@@ -105,6 +108,13 @@ impl Files for DirFiles {
             Ok(()) => Ok(data),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(short()),
             Err(error) => Err(io(error)),
+        }
+    }
+
+    fn will_need(&self, name: &str, offset: u64, len: u64) {
+        if let (Ok(Some(file)), Some(len)) = (self.file(name, false), NonZeroU64::new(len)) {
+            // Who reads will see what is wrong.
+            let _ = rustix::fs::fadvise(&*file, offset, Some(len), Advice::WillNeed);
         }
     }
 

@@ -19,6 +19,10 @@ pub trait Files: Send + Sync {
     /// [`StoreError::Corrupt`] when the file is not there or ends too soon; nothing is allocated beyond its real size.
     fn read_at(&self, name: &str, offset: u64, len: usize) -> Result<Vec<u8>, StoreError>;
 
+    /// Says that `len` bytes at `offset` will be read soon. It takes no time and promises nothing: where the system can,
+    /// it reads them ahead.
+    fn will_need(&self, _name: &str, _offset: u64, _len: u64) {}
+
     /// The file's length, or `None` when it is not there.
     ///
     /// # Errors

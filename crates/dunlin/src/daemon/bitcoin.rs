@@ -358,7 +358,19 @@ fn dispatcher(
     Ok(move |job, completer: Completer<Done>| match job {
         Job::ParseBlock { link, raw } => {
             let view = view.clone();
-            parsers.spawn(move || completer.complete(dunlin_relay::parse_block(view.params(), link, raw)));
+            parsers.spawn(move || {
+                let done = dunlin_relay::parse_block(view.params(), link, raw);
+                let block = match &done {
+                    Done::BlockParsed { result: Ok(block), .. } if block.check(view.params()).is_ok() => {
+                        Some(Arc::clone(block))
+                    }
+                    _ => None,
+                };
+                completer.complete(done);
+                if let Some(block) = block {
+                    view.will_connect(&block);
+                }
+            });
         }
         Job::Resolve { name, port } => resolver.spawn(move || {
             // A seed that cannot be resolved is one without addresses.

@@ -114,11 +114,7 @@ struct Layers {
     frozen: Option<Arc<Layer>>,
     /// What was frozen before and is on disk.
     clean: Option<Arc<Layer>>,
-    /// What was read ahead since the last frozen layer became a run.
-    ahead: Layer,
     runs: Arc<Vec<Arc<Run>>>,
-    /// Counts the frozen layers that became runs.
-    commits: u64,
     mark: Option<Box<[u8]>>,
 }
 
@@ -129,7 +125,6 @@ impl Layers {
             .get(hash, key)
             .or_else(|| self.frozen.as_ref()?.get(hash, key))
             .or_else(|| self.clean.as_ref()?.get(hash, key))
-            .or_else(|| self.ahead.get(hash, key))
     }
 }
 
@@ -184,9 +179,7 @@ impl Layered {
             active: Layer::new(manifest.seed),
             frozen: None,
             clean: None,
-            ahead: Layer::new(manifest.seed),
             runs: Arc::new(runs),
-            commits: 0,
             mark: manifest.mark.clone(),
         };
         let core = Arc::new(Core {
@@ -230,38 +223,24 @@ impl Layered {
         Core::search(&runs, hash, key, &mut see)
     }
 
-    /// Reads keys from disk that are not in memory, and keeps them there, so that a later [`Layered::get`] finds them
-    /// fast. Any thread may do that at any time. Says how many were read.
-    ///
-    /// # Errors
-    /// As [`Layered::get`].
-    pub fn read_ahead<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Result<usize, StoreError> {
-        let (mut wanted, runs, commits) = {
+    /// Says that keys will be looked up soon: the system is asked to read those that are only on disk. Any thread may do
+    /// that at any time.
+    pub fn will_need<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) {
+        let (wanted, runs) = {
             let layers = self.core.read();
-            let wanted: Vec<(u64, &[u8])> = keys
-                .map(|key| (layer::hash(self.core.seed, key), key))
-                .filter(|(hash, key)| layers.get(*hash, key).is_none())
-                .collect();
-            (wanted, Arc::clone(&layers.runs), layers.commits)
+            if layers.runs.is_empty() {
+                return;
+            }
+            let keys = keys.map(|key| (layer::hash(self.core.seed, key), key));
+            let wanted: Vec<(u64, &[u8])> = keys.filter(|(hash, key)| layers.get(*hash, key).is_none()).collect();
+            (wanted, Arc::clone(&layers.runs))
         };
-        // In key order, neighbours are read from memory that is still warm.
-        wanted.sort_unstable_by_key(|(_, key)| *key);
-        let mut found = Vec::new();
         for (hash, key) in wanted {
-            if let Some(value) = Core::search(&runs, hash, key, &mut <[u8]>::to_vec)? {
-                found.push((hash, key, value));
+            // In which run a key is, only its filter says: the newest that may have it.
+            if let Some(run) = runs.iter().rev().find(|run| run.may_have(hash)) {
+                run.will_need(key);
             }
         }
-        let mut layers = self.core.write();
-        if layers.commits != commits {
-            // What a layer in memory says of these keys may be gone from there: the values may be of yesterday.
-            return Ok(0);
-        }
-        let count = found.len();
-        for (hash, key, value) in found {
-            layers.ahead.put(hash, key, &value, false);
-        }
-        Ok(count)
     }
 
     /// Makes changes visible, all at once; `with` runs while readers are still kept out.
@@ -316,20 +295,14 @@ impl Layered {
         layers.active.bytes()
             + shared(&layers.frozen)
             + shared(&layers.clean)
-            + layers.ahead.bytes()
             + layers.runs.iter().map(|run| run.memory()).sum::<usize>()
     }
 
-    /// Lets go of what is in memory only to be read.
+    /// Lets go of what was written and is in memory only to be read again.
     pub fn forget_clean(&self) {
-        let (clean, ahead);
-        {
-            let mut layers = self.core.write();
-            clean = layers.clean.take();
-            ahead = std::mem::replace(&mut layers.ahead, Layer::new(self.core.seed));
-        }
+        let clean = self.core.write().clean.take();
         // Readers are not kept waiting while the memory goes back.
-        drop((clean, ahead));
+        drop(clean);
     }
 
     /// Sets all changes so far aside to be written, with `mark`; `barrier` runs before the mark is on disk. Waits for

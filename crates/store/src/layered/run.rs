@@ -201,6 +201,22 @@ impl Run {
         self.ends.len()
     }
 
+    /// Whether the key with this hash may be here; it is not when this says so.
+    pub(super) fn may_have(&self, hash: u64) -> bool {
+        !self.firsts.is_empty() && self.filter.may_have(hash)
+    }
+
+    /// Asks the system to read what a look-up of the key will read, but for rare keys with the first bytes of others.
+    pub(super) fn will_need(&self, key: &[u8]) {
+        let block = self
+            .firsts
+            .partition_point(|first| *first <= prefix(key))
+            .saturating_sub(1);
+        let start = self.start(block);
+        self.files
+            .will_need(&self.name, start, self.start(block + 1).saturating_sub(start));
+    }
+
     /// Looks a key up and shows its value to `see`.
     ///
     /// # Errors
@@ -211,7 +227,7 @@ impl Run {
         key: &[u8],
         see: &mut impl FnMut(&[u8]) -> T,
     ) -> Result<Known<T>, StoreError> {
-        if self.firsts.is_empty() || !self.filter.may_have(hash) {
+        if !self.may_have(hash) {
             return Ok(None);
         }
         let number = self.block_of(key)?;

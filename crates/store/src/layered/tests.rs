@@ -189,26 +189,72 @@ fn what_is_born_and_removed_within_a_layer_is_never_written() {
     assert_eq!(store.mark().as_deref(), Some(b"n".as_slice()));
 }
 
-#[test]
-fn what_was_read_ahead_is_never_older_than_the_state() {
-    let disk = CrashDisk::new(1, None);
-    let store = steps(&disk).unwrap();
-    let mut player = Player::new(8);
-    let keys: Vec<Vec<u8>> = (0..KEYS).map(|n| format!("key {n}").into_bytes()).collect();
-    let mut read = 0;
-    for round in 0..200u32 {
-        player.change(&store, 10);
-        store.forget_clean();
-        let part = keys.iter().skip(round as usize % 7).step_by(3);
-        read += store.read_ahead(part.map(Vec::as_slice)).unwrap();
-        assert_is(&store, &player.model);
-        if round % 6 == 0 {
-            store.freeze(b"m", no_barrier()).unwrap();
-        }
-        store.step().unwrap();
-        assert_is(&store, &player.model);
+/// Files that note which bytes they were told will be needed, and which were read.
+#[derive(Default)]
+struct Noting {
+    files: MemFiles,
+    needed: Mutex<BTreeSet<(String, u64, u64)>>,
+    read: Mutex<BTreeSet<(String, u64, u64)>>,
+}
+
+impl Files for Noting {
+    fn write_at(&self, name: &str, offset: u64, data: &[u8]) -> Result<(), StoreError> {
+        self.files.write_at(name, offset, data)
     }
-    assert!(read > 500, "{read}");
+    fn read_at(&self, name: &str, offset: u64, len: usize) -> Result<Vec<u8>, StoreError> {
+        lock(&self.read).insert((name.to_owned(), offset, len as u64));
+        self.files.read_at(name, offset, len)
+    }
+    fn will_need(&self, name: &str, offset: u64, len: u64) {
+        lock(&self.needed).insert((name.to_owned(), offset, len));
+    }
+    fn len(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        self.files.len(name)
+    }
+    fn sync(&self, name: &str) -> Result<(), StoreError> {
+        self.files.sync(name)
+    }
+    fn list(&self) -> Result<Vec<String>, StoreError> {
+        self.files.list()
+    }
+    fn remove(&self, name: &str) -> Result<(), StoreError> {
+        self.files.remove(name)
+    }
+}
+
+#[test]
+fn what_will_be_needed_is_what_is_read() {
+    let noting = Arc::new(Noting::default());
+    let store = Layered::open(Arc::clone(&noting) as Arc<dyn Files>, "t", Writing::Steps).unwrap();
+    let key = |n: u32| n.wrapping_mul(0x9e37_79b9).to_be_bytes();
+    for part in 0..3u32 {
+        let mut changes = Changes::default();
+        for n in part * 4000..(part + 1) * 4000 {
+            changes.put(&key(n), true, |out| out.extend_from_slice(&[1; 60]));
+        }
+        store.publish(&changes, || ()).unwrap();
+        if part < 2 {
+            store.freeze(b"m", no_barrier()).unwrap();
+            store.wait().unwrap();
+        }
+    }
+    store.forget_clean();
+    // A third on disk in each run, a third in memory.
+    let keys: Vec<[u8; 4]> = (0..12_000).step_by(7).map(key).collect();
+    lock(&noting.read).clear();
+    store.will_need(keys.iter().map(|key| &key[..]));
+    assert!(lock(&noting.read).is_empty());
+    for key in &keys {
+        assert!(get(&store, key).is_some());
+    }
+    let (needed, read) = (lock(&noting.needed).clone(), lock(&noting.read).clone());
+    assert!(read.len() > 100 && read.is_subset(&needed));
+    assert!(
+        needed.len() < read.len() + read.len() / 10,
+        "{} for {}",
+        needed.len(),
+        read.len()
+    );
 }
 
 #[test]
@@ -231,7 +277,7 @@ fn readers_see_one_state_while_layers_move_in_the_background() {
                     seen += u64::from(other.is_some());
                 }
                 let all: Vec<&[u8]> = [&[0u8, 0, 0, 7][..], &[0, 0, 3, 239]].to_vec();
-                store.read_ahead(all.into_iter()).unwrap();
+                store.will_need(all.into_iter());
                 assert!(store.mark().is_none() || get(&store, &key(5000)).is_some());
             }
             seen

@@ -251,15 +251,12 @@ impl Core {
         next.save(&*self.files, &self.prefix)?;
         *manifest = next;
 
-        let ahead = {
+        {
             let mut layers = self.write();
             layers.runs = Arc::new(layers.runs.iter().cloned().chain(run).collect());
             layers.clean = layers.frozen.take();
-            layers.commits += 1;
             layers.mark = Some(work.mark.clone());
-            std::mem::replace(&mut layers.ahead, Layer::new(self.seed))
-        };
-        drop(ahead);
+        }
         *flush = None;
         lock(&self.work.signal).flushing = false;
         Ok(())
