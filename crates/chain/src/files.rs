@@ -11,7 +11,7 @@ use std::sync::Arc;
 use dunlin_store::{Files, StoreError};
 
 /// Bytes before a record: magic and length.
-const FRAME: u64 = 8;
+pub(crate) const FRAME: u64 = 8;
 
 /// A block file takes no further block once it would pass this many bytes; Core's limit.
 pub(crate) const MAX_FILE_BYTES: u64 = 128 << 20;

@@ -18,7 +18,7 @@ use crate::recent::Recent;
 use crate::snapshot::{Background, Unproven};
 use crate::tree::Tree;
 use crate::view::Shared;
-use crate::{BlockOutcome, ChainStore, OpenError, Params, ParsedBlock, Reindex, index, reindex};
+use crate::{BlockOutcome, ChainStore, OpenError, Params, ParsedBlock, Reindex, files, import, index, reindex};
 
 /// Parsed blocks that wait for a parent are kept in memory up to this many bytes of their encoding.
 const RECENT_BYTES: usize = 32 << 20;
@@ -33,7 +33,17 @@ impl Chain {
         let reader = Reader::new(Arc::clone(&store.files), params.magic);
         let mut tree = Tree::new(&params.genesis.header);
         let mut finding = false;
-        match store.table.get(index::META, index::LAYOUT_KEY)? {
+        let mut layout = store.table.get(index::META, index::LAYOUT_KEY)?;
+        if layout.is_none() && has_blocks(&params, &store)? {
+            if config.reindex != Some(Reindex::Everything) {
+                return Err(OpenError::NoIndex);
+            }
+            let mut batch = facts(&params);
+            reindex::order(&mut batch);
+            store.table.write(batch, true)?;
+            layout = store.table.get(index::META, index::LAYOUT_KEY)?;
+        }
+        match layout {
             None => begin(&params, &store, &mut writer, &mut tree)?,
             Some(layout) => {
                 check_store(&params, &store, &layout)?;
@@ -68,9 +78,7 @@ impl Chain {
         let sets = CoinSets::new(&store);
         let coins = sets.open(index::coins(&*store.table)?, config.cache_bytes)?;
         let tip = coins.tip()?.unwrap_or(params.genesis_hash);
-        let tip = tree
-            .find(&tip)
-            .ok_or_else(|| StoreError::corrupt(format!("the header of the coins' tip {tip}")))?;
+        let tip = tree.find(&tip).ok_or(OpenError::NoIndex)?;
         tree.set_active(tip);
 
         params.assume_utxo.extend_from_slice(&config.assume_utxo);
@@ -190,11 +198,30 @@ fn begin(params: &Params, store: &ChainStore, writer: &mut Writer, tree: &mut Tr
     let at = writer.append_block(&genesis.raw)?;
     writer.sync()?;
     tree.store_block(0, at, 1);
+    let mut batch = facts(params);
+    batch.put(index::INDEX, index::key(tree.node(0)), index::encode(tree.node(0)));
+    store.table.write(batch, true)
+}
+
+/// What says whose chain a store holds.
+fn facts(params: &Params) -> Batch {
     let mut batch = Batch::default();
     batch.put(index::META, index::LAYOUT_KEY, index::LAYOUT.to_be_bytes());
     batch.put(index::META, index::NETWORK_KEY, params.network.name().as_bytes());
-    batch.put(index::INDEX, index::key(tree.node(0)), index::encode(tree.node(0)));
-    store.table.write(batch, true)
+    batch
+}
+
+/// Whether there are more blocks than the genesis block, which is all that a beginning cut short leaves.
+fn has_blocks(params: &Params, store: &ChainStore) -> Result<bool, StoreError> {
+    let genesis = files::FRAME + params.genesis.total_size() as u64;
+    for name in store.files.list()? {
+        match import::number(&name) {
+            Some(0) if store.files.len(&name)?.unwrap_or(0) <= genesis => {}
+            Some(_) => return Ok(true),
+            None => {}
+        }
+    }
+    Ok(false)
 }
 
 /// Refuses a store that is not ours to touch.

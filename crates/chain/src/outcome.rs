@@ -112,6 +112,12 @@ pub enum OpenError {
         /// Ours.
         known: u32,
     },
+    /// Blocks or coins are there without the headers that lead to them.
+    #[error(
+        "the folder `headers` is missing or incomplete, while blocks and coins are there: put it back, or run with \
+         --reindex to make it anew from the block files"
+    )]
+    NoIndex,
     /// Blocks were pruned, and the chain is to be run without pruning.
     #[error("blocks were pruned: run with --prune, or fetch the whole chain again with --reindex")]
     Pruned,

@@ -49,6 +49,11 @@ fn put_stage(table: &dyn Table, stage: u8) -> Result<(), StoreError> {
     table.write(batch, true)
 }
 
+/// Has everything made anew once the batch is written and the chain is opened.
+pub(crate) fn order(batch: &mut Batch) {
+    batch.put(index::META, STAGE_KEY, [CLEARING_ALL]);
+}
+
 /// Deletes what is to be made anew, or goes on deleting where an earlier run stopped. Says whether blocks are to be
 /// found now. The store is known to be ours.
 pub(crate) fn prepare(params: &Params, store: &ChainStore, wanted: Option<Reindex>) -> Result<bool, StoreError> {

@@ -225,3 +225,43 @@ fn blocks_that_lost_their_ancestors_go_when_all_is_made_anew() {
     assert_eq!(chain.view().tip().height, 420);
     assert_eq!(chain.summarize_coins().unwrap(), whole(&made));
 }
+
+#[test]
+fn blocks_without_their_headers_are_left_alone_until_they_are_indexed_anew() {
+    let story = story();
+    let want = whole(&story);
+    let folder = tempfile::tempdir().unwrap();
+    let params = Params::new(Network::Regtest);
+    let open = |reindex| Chain::open_dir(params.clone(), folder.path(), config(reindex, Prune::Off));
+    let mut chain = open(None).unwrap();
+    for made in &story {
+        chain.accept_block(NOW, Arc::clone(&made.block)).unwrap();
+    }
+    chain.close().unwrap();
+    let blocks = || std::fs::read(folder.path().join("blocks/blk00000.dat")).unwrap();
+    let before = blocks();
+    std::fs::remove_dir_all(folder.path().join("headers")).unwrap();
+    for reindex in [None, Some(Reindex::Coins), None] {
+        let Err(error @ OpenError::NoIndex) = open(reindex) else {
+            panic!("it was opened");
+        };
+        let text = error.to_string();
+        assert!(text.contains("--reindex") && !text.contains('\n'), "{text}");
+        assert!(blocks() == before, "the blocks are untouched");
+    }
+    // The word is kept when the first run dies at once.
+    drop(open(Some(Reindex::Everything)).unwrap());
+    let mut chain = open(None).unwrap();
+    assert!(chain.is_reindexing());
+    let mut own = chain.find_own_blocks().unwrap();
+    while own.step(&mut chain, NOW).unwrap().is_some() {}
+    chain.finish_reindex().unwrap();
+    while chain.advance().unwrap().more {}
+    assert_eq!(chain.summarize_coins().unwrap(), want);
+    assert!(blocks().starts_with(&before));
+    // Headers that do not reach the coins' tip are no index either.
+    chain.close().unwrap();
+    std::fs::remove_dir_all(folder.path().join("headers")).unwrap();
+    std::fs::remove_dir_all(folder.path().join("blocks")).unwrap();
+    assert!(matches!(open(None), Err(OpenError::NoIndex)));
+}
