@@ -2,7 +2,7 @@
 
 use bitcoin::consensus::Encodable;
 use bitcoin::hashes::{Hash, HashEngine, sha256, sha256d};
-use bitcoin::{Amount, OutPoint, Script, VarInt};
+use bitcoin::{OutPoint, Script, VarInt};
 
 use crate::{Coin, Output};
 
@@ -40,8 +40,6 @@ pub(crate) struct CoinsHasher {
     record: Vec<u8>,
     /// How many it has taken.
     pub(crate) count: u64,
-    /// What they are worth together, in satoshi.
-    pub(crate) total: u64,
 }
 
 impl CoinsHasher {
@@ -50,7 +48,6 @@ impl CoinsHasher {
             engine: sha256d::Hash::engine(),
             record: Vec::new(),
             count: 0,
-            total: 0,
         }
     }
 
@@ -59,12 +56,6 @@ impl CoinsHasher {
         hashed_form(outpoint, output_of(coin), coin.height, coin.coinbase, &mut self.record);
         self.engine.input(&self.record);
         self.count += 1;
-        self.total = self.total.saturating_add(coin.output.value.to_sat());
-    }
-
-    /// The worth of all coins taken.
-    pub(crate) fn amount(&self) -> Amount {
-        Amount::from_sat(self.total)
     }
 
     /// The hash of all coins taken.

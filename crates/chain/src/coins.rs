@@ -140,6 +140,16 @@ pub(crate) struct Coins {
 pub(crate) struct CoinsSnapshot(Snapshot);
 
 impl CoinsSnapshot {
+    /// The block up to which they are; `None` before coins were ever written.
+    pub(crate) fn tip(&self) -> Result<Option<BlockHash>, StoreError> {
+        tip_of(self.0.mark())
+    }
+
+    /// Bytes of the files in which they lie.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.bytes()
+    }
+
     /// Shows every coin whose key is not below `from`, in the order of transaction ids and indexes.
     ///
     /// # Errors
@@ -158,6 +168,13 @@ impl CoinsSnapshot {
         )?;
         damaged.map_or(Ok(()), Err)
     }
+}
+
+fn tip_of(mark: Option<&[u8]>) -> Result<Option<BlockHash>, StoreError> {
+    // What else a mark says is for whoever wrote it.
+    let hash = |mark: &[u8]| BlockHash::from_slice(mark.get(..32).unwrap_or_default());
+    let tip = mark.map(hash).transpose();
+    tip.map_err(|_| StoreError::corrupt("the record of the coins' tip"))
 }
 
 fn named(outpoint: &OutPoint, error: StoreError) -> StoreError {
@@ -185,10 +202,7 @@ impl Coins {
 
     /// The block up to which the coins on disk are; `None` before they were ever written.
     pub(crate) fn tip(&self) -> Result<Option<BlockHash>, StoreError> {
-        // What else a mark says is for whoever wrote it.
-        let hash = |mark: Box<[u8]>| BlockHash::from_slice(mark.get(..32).unwrap_or_default());
-        let tip = self.store.mark().map(hash).transpose();
-        tip.map_err(|_| StoreError::corrupt("the record of the coins' tip"))
+        tip_of(self.store.mark().as_deref())
     }
 
     /// Looks a coin up.

@@ -34,8 +34,11 @@ impl Chain {
         self.shared.coins().wait()
     }
 
-    /// Has all coins so far written while the chain goes on.
-    fn set_coins_aside(&mut self) -> Result<(), StoreError> {
+    /// Has all coins so far written while the chain goes on; waits for those that are being written.
+    ///
+    /// # Errors
+    /// [`StoreError`] of what is being written.
+    pub fn set_coins_aside(&mut self) -> Result<(), StoreError> {
         // Their tip must be found in the index.
         self.write_index()?;
         let background = self.background.as_ref().zip(self.shared.unproven());

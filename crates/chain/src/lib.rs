@@ -64,7 +64,7 @@ pub use prune::{KEEP as PRUNE_KEEP, Prune};
 pub use reindex::Reindex;
 pub use reject::{Reject, RejectKind};
 pub use store::ChainStore;
-pub use summary::CoinsSummary;
+pub use summary::{CoinsHash, CoinsSummary};
 pub use tx_parts::{Input, Output, Stack, TxParts, TxRef};
 pub use undo::BlockUndo;
 pub use verify::{Fault, Verification, VerifyReport};

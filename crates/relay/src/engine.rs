@@ -181,7 +181,6 @@ impl Engine {
     /// # Errors
     /// Those of the chain's operation.
     pub fn operate(&mut self, now: Now, op: &ChainOp) -> Result<(BlockOutcome, Operated), OperateError> {
-        let mut done = Operated::Done;
         let outcome = match op {
             ChainOp::Invalidate(hash) => self.chain.invalidate(hash)?,
             ChainOp::Reconsider(hash) => self.chain.reconsider(hash)?,
@@ -206,7 +205,7 @@ impl Engine {
                 BlockOutcome::default()
             }
             ChainOp::FreezeCoins => {
-                done = Operated::Coins(Arc::new(self.chain.freeze_coins()?));
+                self.chain.set_coins_aside()?;
                 BlockOutcome::default()
             }
             ChainOp::ActivateSnapshot(loaded) => {
@@ -220,7 +219,7 @@ impl Engine {
             }
         };
         self.follow(now, &outcome.changes);
-        Ok((outcome, done))
+        Ok((outcome, Operated::Done))
     }
 
     /// Does a piece of what is left: importing files, then connecting stored blocks.

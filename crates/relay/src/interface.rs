@@ -8,7 +8,7 @@ use std::time::Duration;
 use bitcoin::block::Header;
 use bitcoin::{BlockHash, Transaction, Txid, Wtxid};
 use bytes::Bytes;
-use dunlin_chain::snapshot::{FrozenCoins, LoadedSnapshot};
+use dunlin_chain::snapshot::LoadedSnapshot;
 use dunlin_chain::{
     BlockDecodeError, BlockError, BlockOutcome, HeaderReject, HeadersAccepted, OperateError, ParsedBlock, StoreError,
     Verification, VerifyReport,
@@ -58,7 +58,7 @@ pub enum ChainOp {
     Verify(Verification),
     /// Take a header.
     Header(Header),
-    /// Freeze the coins of the tip, to be read at leisure.
+    /// Begin to write the coins of the tip to disk; then [`frozen_coins`](dunlin_chain::View::frozen_coins) gives them.
     FreezeCoins,
     /// Go on from a snapshot that was loaded.
     ActivateSnapshot(Arc<LoadedSnapshot>),
@@ -71,8 +71,6 @@ pub enum Operated {
     Done,
     /// What the check of the stored data has found.
     Verified(VerifyReport),
-    /// The coins of the tip.
-    Coins(Arc<FrozenCoins>),
 }
 
 /// What the program asks of the peer.

@@ -1,44 +1,89 @@
-//! `gettxoutsetinfo`: statistics of the unspent outputs at a block, from the index of coin statistics.
+//! `gettxoutsetinfo`: statistics of the unspent outputs at a block from the index of coin statistics, or at the tip from
+//! all of them.
 
-use dunlin_chain::Entry;
 use dunlin_chain::indexes::{CoinStats, IndexKind, StatsIndex};
+use dunlin_chain::{CoinsHash, Entry};
 use serde_json::{Map, Value, json};
 
 use super::chain::{hash_or_height, store_error};
-use super::error::{INTERNAL_ERROR, INVALID_PARAMETER, MISC_ERROR, RpcError};
+use super::error::{INTERNAL_ERROR, INVALID_PARAMETER, RpcError};
 use super::index::PATIENCE;
 use super::json::{btc, btc_u};
 use super::method::{Answer, Call};
+use super::snapshot::frozen_coins;
 
-pub(crate) fn gettxoutsetinfo(call: &Call) -> Answer {
+/// A `hash_type`.
+fn hash_kind(call: &Call) -> Result<CoinsHash, RpcError> {
+    match call.opt_str(0)?.unwrap_or("hash_serialized_3") {
+        "hash_serialized_3" => Ok(CoinsHash::Serialized),
+        "muhash" => Ok(CoinsHash::MuHash),
+        "none" => Ok(CoinsHash::None),
+        other => {
+            let text = format!("'{other}' is not a valid hash_type");
+            Err(RpcError::new(INVALID_PARAMETER, text))
+        }
+    }
+}
+
+pub(crate) async fn gettxoutsetinfo(call: Call) -> Answer {
+    let kind = hash_kind(&call)?;
+    let at_block = call.given(1);
+    let indexed = call.bitcoin()?.indexes().stats().is_some() && call.bool_or(2, true)?;
+    if at_block || (indexed && kind != CoinsHash::Serialized) {
+        let answer = tokio::task::spawn_blocking(move || from_index(&call, kind));
+        return answer
+            .await
+            .map_err(|error| RpcError::new(INTERNAL_ERROR, error.to_string()))?;
+    }
+    let frozen = frozen_coins(&call).await?;
+    let disk_size = frozen.bytes_on_disk();
+    let read = tokio::task::spawn_blocking(move || frozen.summarize(kind));
+    let found = read
+        .await
+        .map_err(|error| RpcError::new(INTERNAL_ERROR, error.to_string()))?;
+    let found = found.map_err(store_error)?;
+    let mut map = Map::new();
+    map.insert("height".into(), found.height.into());
+    map.insert("bestblock".into(), found.tip.to_string().into());
+    map.insert("txouts".into(), found.count.into());
+    map.insert("bogosize".into(), found.bogo_size.into());
+    put_hash(&mut map, kind, found.hash);
+    map.insert("total_amount".into(), btc_u(found.total.to_sat()));
+    map.insert("transactions".into(), found.transactions.into());
+    map.insert("disk_size".into(), disk_size.into());
+    Ok(Value::Object(map))
+}
+
+/// Core shows hashes with their last byte first.
+fn put_hash(map: &mut Map<String, Value>, kind: CoinsHash, mut hash: [u8; 32]) {
+    let name = match kind {
+        CoinsHash::Serialized => "hash_serialized_3",
+        CoinsHash::MuHash => "muhash",
+        CoinsHash::None => return,
+    };
+    hash.reverse();
+    map.insert(name.into(), hex::encode(hash).into());
+}
+
+/// The answer at a block that is asked for, or at the tip, from the index.
+fn from_index(call: &Call, kind: CoinsHash) -> Answer {
     let bitcoin = call.bitcoin()?;
     let view = bitcoin.view();
-    let kind = call.opt_str(0)?.unwrap_or("hash_serialized_3");
-    if !["hash_serialized_3", "muhash", "none"].contains(&kind) {
-        let text = format!("'{kind}' is not a valid hash_type");
-        return Err(RpcError::new(INVALID_PARAMETER, text));
-    }
-    let use_index = call.bool_or(2, true)?;
     let indexes = bitcoin.indexes();
     let refuse = |text: &str| Err(RpcError::new(INVALID_PARAMETER, text));
+    let Some(index) = indexes.stats() else {
+        return refuse("Querying specific block heights requires coinstatsindex");
+    };
     let entry = if call.given(1) {
-        if indexes.stats().is_none() {
-            return refuse("Querying specific block heights requires coinstatsindex");
-        }
-        if kind == "hash_serialized_3" {
+        if kind == CoinsHash::Serialized {
             return refuse("hash_serialized_3 hash type cannot be queried for a specific block");
         }
-        if !use_index {
+        if !call.bool_or(2, true)? {
             return refuse("Cannot set use_index to false when querying for a specific block");
         }
         hash_or_height(call, 1, &view)?
     } else {
         view.tip()
-    };
-    let index = indexes.stats().filter(|_| use_index && kind != "hash_serialized_3");
-    let Some(index) = index else {
-        let text = "Reading every coin is not offered: start with --index stats, and ask for hash_type muhash or none";
-        return Err(RpcError::new(MISC_ERROR, text));
     };
     if !indexes.wait_synced(&view, IndexKind::Stats, PATIENCE) {
         let progress = indexes.progress_of(IndexKind::Stats);
@@ -58,11 +103,7 @@ pub(crate) fn gettxoutsetinfo(call: &Call) -> Answer {
     map.insert("bestblock".into(), entry.hash.to_string().into());
     map.insert("txouts".into(), stats.outputs.into());
     map.insert("bogosize".into(), stats.bogo_size.into());
-    if kind == "muhash" {
-        let mut hash = stats.muhash;
-        hash.reverse();
-        map.insert("muhash".into(), hex::encode(hash).into());
-    }
+    put_hash(&mut map, kind, stats.muhash);
     map.insert("total_amount".into(), btc_u(stats.total_amount));
     map.insert("total_unspendable_amount".into(), btc_u(stats.unspendable()));
     map.insert("block_info".into(), block_info(&stats, &before));

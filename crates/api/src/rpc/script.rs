@@ -264,13 +264,7 @@ impl Kind<'_> {
 /// An output's script as JSON.
 pub(crate) fn script_pub_key(script: &Script, network: Network) -> Value {
     let kind = classify(script);
-    let address = if kind.has_address() {
-        Address::from_script(script, network.to_bitcoin())
-            .ok()
-            .map(|address| address.to_string())
-    } else {
-        None
-    };
+    let address = address(script, &kind, network);
     let mut map = Map::new();
     map.insert("asm".into(), asm(script, false).into());
     map.insert("desc".into(), descriptor(script, &kind, address.as_deref()).into());
@@ -282,7 +276,13 @@ pub(crate) fn script_pub_key(script: &Script, network: Network) -> Value {
     Value::Object(map)
 }
 
-/// The output descriptor that can be told from the script alone, with its checksum (BIP 380).
+fn address(script: &Script, kind: &Kind<'_>, network: Network) -> Option<String> {
+    let address = Address::from_script(script, network.to_bitcoin()).ok();
+    address
+        .filter(|_| kind.has_address())
+        .map(|address| address.to_string())
+}
+
 fn descriptor(script: &Script, kind: &Kind<'_>, address: Option<&str>) -> String {
     let plain_key = |key: &&[u8]| matches!(key.first(), Some(2..=4));
     let body = match kind {
@@ -301,8 +301,14 @@ fn descriptor(script: &Script, kind: &Kind<'_>, address: Option<&str>) -> String
     format!("{body}#{checksum}")
 }
 
+/// The output descriptor that can be told from the script alone, with its checksum (BIP 380).
+pub(crate) fn descriptor_of(script: &Script, network: Network) -> String {
+    let kind = classify(script);
+    descriptor(script, &kind, address(script, &kind, network).as_deref())
+}
+
 /// The checksum of BIP 380: eight characters over the descriptor's own.
-fn descriptor_checksum(text: &str) -> String {
+pub(crate) fn descriptor_checksum(text: &str) -> String {
     const INPUT: &[u8] =
         b"0123456789()[],'/*abcdefgh@:$%{}IJKLMNOPQRSTUVWXYZ&+-.;<=>?!^_|~ijklmnopqrstuvwxyzABCDEFGH`#\"\\ ";
     const OUTPUT: &[u8; 32] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";

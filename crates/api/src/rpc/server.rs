@@ -18,6 +18,7 @@ use super::auth::Auth;
 use super::error::{INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, RpcError};
 use super::method::{Answer, Call, Method, Run};
 use super::protocol::{self, Envelope, Request};
+use super::scan::Scan;
 use super::{params, table};
 use crate::backend::{Node, Stop};
 use crate::http::{self, Hosts, RemoteAddr};
@@ -37,6 +38,7 @@ pub struct Shared {
     /// The node behind the server.
     pub node: Arc<Node>,
     active: Mutex<Active>,
+    scan: Mutex<Option<Arc<Scan>>>,
 }
 
 #[derive(Default)]
@@ -51,7 +53,28 @@ impl Shared {
         Arc::new(Self {
             node,
             active: Mutex::default(),
+            scan: Mutex::default(),
         })
+    }
+
+    /// The scan of the coins that is under way.
+    pub(crate) fn scan(&self) -> Option<Arc<Scan>> {
+        self.scan.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes that no scan is under way.
+    pub(crate) fn end_scan(&self) {
+        *self.scan.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Notes that a scan begins; `false` when one is under way.
+    pub(crate) fn begin_scan(&self, scan: &Arc<Scan>) -> bool {
+        let mut at = self.scan.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = at.is_none();
+        if free {
+            *at = Some(Arc::clone(scan));
+        }
+        free
     }
 
     /// The calls under way with their age.

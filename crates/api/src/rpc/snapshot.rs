@@ -17,7 +17,7 @@ use super::error::{DESERIALIZATION_ERROR, INTERNAL_ERROR, INVALID_ADDRESS_OR_KEY
 use super::json::{difficulty, float};
 use super::method::{Answer, Call};
 use super::{progress, unix_now};
-use crate::backend::{ChainOp, Operated};
+use crate::backend::ChainOp;
 
 fn invalid(text: impl Into<String>) -> RpcError {
     RpcError::new(INVALID_PARAMETER, text)
@@ -44,18 +44,24 @@ fn new_path(call: &Call) -> Result<PathBuf, RpcError> {
     }
 }
 
-async fn freeze(call: &Call) -> Result<Arc<FrozenCoins>, RpcError> {
-    match call.bitcoin()?.operate(ChainOp::FreezeCoins).await? {
-        Operated::Coins(frozen) => Ok(frozen),
-        _ => Err(internal("the chain gave no coins")),
-    }
+/// The coins of the tip, frozen while the chain goes on.
+pub(super) async fn frozen_coins(call: &Call) -> Result<FrozenCoins, RpcError> {
+    let bitcoin = call.bitcoin()?;
+    let frozen = |view: View| async move {
+        let frozen = tokio::task::spawn_blocking(move || view.frozen_coins());
+        frozen.await.map_err(internal)?.map_err(internal)
+    };
+    // Coins that are being written are waited for here, so that the chain has not to wait for them.
+    frozen(bitcoin.view()).await?;
+    bitcoin.operate(ChainOp::FreezeCoins).await?;
+    frozen(bitcoin.view()).await
 }
 
 pub(crate) async fn dumptxoutset(call: Call) -> Answer {
     let view = call.view()?;
     let target = dump_target(&call, &view)?;
     let path = new_path(&call)?;
-    let frozen = freeze(&call).await?;
+    let frozen = frozen_coins(&call).await?;
     let target = target.unwrap_or(frozen.tip().hash);
     let written = tokio::task::spawn_blocking(move || write(&frozen, &target, &path).map(|dumped| (dumped, path)));
     let (dumped, path) = written.await.map_err(internal)??;
@@ -69,7 +75,7 @@ pub(crate) async fn dumptxoutset(call: Call) -> Answer {
     }))
 }
 
-fn write(frozen: &Arc<FrozenCoins>, target: &BlockHash, path: &Path) -> Result<Dumped, RpcError> {
+fn write(frozen: &FrozenCoins, target: &BlockHash, path: &Path) -> Result<Dumped, RpcError> {
     tracing::info!("writing a snapshot of the coins to {}", path.display());
     let mut tell = |part: u32| {
         if part % 64 == 63 {
@@ -90,7 +96,7 @@ fn not_written(error: SnapshotError) -> RpcError {
 pub(crate) async fn hints(call: Call) -> Answer {
     let path = new_path(&call)?;
     let height: u32 = call.int(1)?;
-    let frozen = freeze(&call).await?;
+    let frozen = frozen_coins(&call).await?;
     let written = tokio::task::spawn_blocking(move || {
         tracing::info!("writing hints for height {height} to {}", path.display());
         let mut told = 0;

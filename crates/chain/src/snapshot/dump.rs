@@ -54,16 +54,34 @@ pub struct FrozenCoins {
 type Changes = BTreeMap<Key, Option<Coin>>;
 
 impl Chain {
-    /// Flushes, and freezes the coins of the tip.
+    /// Freezes the coins of the tip.
     ///
     /// # Errors
     /// [`StoreError`] when the disk fails.
     pub fn freeze_coins(&mut self) -> Result<FrozenCoins, StoreError> {
-        self.flush()?;
+        self.set_coins_aside()?;
+        self.view().frozen_coins()
+    }
+}
+
+impl View {
+    /// Waits until the coins that were set aside last ([`Chain::set_coins_aside`]) are on disk, and freezes those that
+    /// are there.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the disk fails.
+    pub fn frozen_coins(&self) -> Result<FrozenCoins, StoreError> {
+        let coins = self.shared.coins();
+        coins.wait()?;
+        let frozen = coins.snapshot();
+        let tip = frozen.tip()?.unwrap_or(self.params().genesis_hash);
+        let tip = self
+            .entry(&tip)
+            .ok_or_else(|| StoreError::corrupt("the record of the coins' tip"))?;
         Ok(FrozenCoins {
-            frozen: self.shared.coins().snapshot(),
-            tip: self.view().tip(),
-            view: self.view(),
+            frozen,
+            tip,
+            view: self.clone(),
         })
     }
 }
@@ -82,11 +100,17 @@ impl FrozenCoins {
         &self.tip
     }
 
-    /// Shows every coin in the order of the keys.
+    /// Bytes of the files in which they lie.
+    pub fn bytes_on_disk(&self) -> u64 {
+        self.frozen.bytes()
+    }
+
+    /// Shows every coin whose key, the transaction's id in wire order and then the index, begins with `prefix`, in the
+    /// order of the keys.
     ///
     /// # Errors
     /// [`StoreError`] when the disk fails or a coin is damaged, and what `visit` returns.
-    pub(crate) fn each<E: From<StoreError>>(
+    pub fn each<E: From<StoreError>>(
         &self,
         prefix: &[u8],
         visit: &mut dyn FnMut(OutPoint, Coin) -> Result<(), E>,

@@ -358,8 +358,10 @@ impl Layered {
 
     /// What is on disk now: the state of the newest mark, whatever is written later.
     pub fn snapshot(&self) -> Snapshot {
+        let layers = self.core.read();
         Snapshot {
-            runs: Arc::clone(&self.core.read().runs),
+            runs: Arc::clone(&layers.runs),
+            mark: layers.mark.clone(),
         }
     }
 
@@ -392,9 +394,23 @@ impl Layered {
 /// What was on disk at one instant.
 pub struct Snapshot {
     runs: Arc<Vec<Arc<Run>>>,
+    mark: Option<Box<[u8]>>,
 }
 
 impl Snapshot {
+    /// The mark of the state; `None` when nothing was ever frozen.
+    pub fn mark(&self) -> Option<&[u8]> {
+        self.mark.as_deref()
+    }
+
+    /// Bytes of the files in which it lies.
+    pub fn bytes(&self) -> u64 {
+        self.runs
+            .iter()
+            .map(|run| run.meta.blocks_len + run.meta.filter_len)
+            .sum()
+    }
+
     /// Shows every pair whose key is not below `from`, in key order, until `visit` says [`Step::Stop`].
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use super::waits;
 use crate::rpc::method::{Arg, Kind, Method, Run};
-use crate::rpc::{block_stats, chain, coins, deployments, index, mempool, operate, snapshot, tx_proof};
+use crate::rpc::{block_stats, chain, coins, deployments, index, mempool, operate, scan, snapshot, tx_proof};
 
 const BLOCK_HASH: Arg = Arg::required("blockhash", Kind::Hex, "The block's hash.");
 
@@ -272,23 +272,29 @@ pub(super) static METHODS: &[Method] = &[
     Method {
         name: "gettxoutsetinfo",
         group: "blockchain",
-        about: "What all unspent outputs come to after a block, and what the block added; with `--index stats`.",
+        about: "What all unspent outputs come to: at the tip, or with `--index stats` after any block, and what it added.",
         args: &[
             Arg::default(
                 "hash_type",
                 Kind::Str,
                 "hash_serialized_3",
-                "Which hash of the set: muhash or none.",
+                "Which hash of the set: hash_serialized_3, muhash or none.",
             ),
             Arg::optional(
                 "hash_or_height",
                 Kind::NumOrBool,
                 "The block's hash, or its height; the tip when left out.",
             ),
-            Arg::default("use_index", Kind::Bool, "true", "Answer from the index."),
+            Arg::default(
+                "use_index",
+                Kind::Bool,
+                "true",
+                "Answer from the index, if there is one.",
+            ),
         ],
-        result: "{...}    height, bestblock, txouts, bogosize, muhash, total_amount, total_unspendable_amount, block_info",
-        run: Run::Blocking(coins::gettxoutsetinfo),
+        result: "{...}    height, bestblock, txouts, bogosize, hash_serialized_3 or muhash, total_amount; with the index \
+                 total_unspendable_amount, block_info; else transactions, disk_size",
+        run: waits!(coins::gettxoutsetinfo),
     },
     Method {
         name: "invalidateblock",
@@ -334,6 +340,26 @@ pub(super) static METHODS: &[Method] = &[
         args: &[Arg::required("proof", Kind::Hex, "The proof.")],
         result: "[\"txid\",...]    what it proves; empty when it proves nothing",
         run: Run::Blocking(tx_proof::verifytxoutproof),
+    },
+    Method {
+        name: "scantxoutset",
+        group: "blockchain",
+        about: "Looks through all unspent outputs for those that pay to descriptors.",
+        args: &[
+            Arg::required(
+                "action",
+                Kind::Str,
+                "start; or status or abort, while another call has started one.",
+            ),
+            Arg::optional(
+                "scanobjects",
+                Kind::List,
+                "Descriptors, or objects with desc and range: the last index (1000) or both ends.",
+            ),
+        ],
+        result: "{...}    success, txouts, height, bestblock, unspents, total_amount; for status progress or null, for abort \
+                 whether one was under way",
+        run: waits!(scan::scantxoutset),
     },
     Method {
         name: "verifychain",

@@ -1,0 +1,228 @@
+//! Output descriptors (BIP 380 to 386, paths of BIP 389) as Core's scans take them: which scripts one stands for, and the
+//! descriptor that Core tells of each.
+
+use std::str::FromStr;
+
+use bitcoin::bip32::{ChildNumber, DerivationPath, Fingerprint};
+use bitcoin::hashes::{Hash, hash160};
+use bitcoin::key::TweakedPublicKey;
+use bitcoin::secp256k1::{All, Secp256k1};
+use bitcoin::{Address, ScriptBuf, XOnlyPublicKey};
+use dunlin_chain::Network;
+use miniscript::descriptor::{DescriptorPublicKey, Wildcard};
+use miniscript::{DefiniteDescriptorKey, Descriptor, ForEachKey, TranslatePk, Translator};
+
+use super::script::{descriptor_checksum, descriptor_of};
+
+/// A script, and the descriptor of it alone with its checksum.
+pub(crate) type Known = (ScriptBuf, String);
+
+/// A descriptor that was understood.
+pub(crate) struct Parsed {
+    forms: Vec<Form>,
+    network: Network,
+}
+
+enum Form {
+    /// The script as it stands.
+    Script(ScriptBuf),
+    /// Whatever its key and script make of it.
+    Derived(Box<Descriptor<DescriptorPublicKey>>),
+    /// The key of this `tr()` is the output's own.
+    Raw(Box<Descriptor<DescriptorPublicKey>>),
+}
+
+/// Reads a descriptor; one with several paths is several.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub(crate) fn parse(text: &str, network: Network) -> Result<Parsed, String> {
+    let body = match text.split_once('#') {
+        None => text,
+        Some((body, sum)) if sum == descriptor_checksum(body) => body,
+        Some((body, sum)) => {
+            let right = descriptor_checksum(body);
+            return Err(format!(
+                "Provided checksum '{sum}' does not match computed checksum '{right}'"
+            ));
+        }
+    };
+    let within = |name: &str| {
+        let rest = body.strip_prefix(name)?.strip_prefix('(')?;
+        rest.strip_suffix(')')
+    };
+    let forms = if let Some(hex) = within("raw") {
+        let bytes = hex::decode(hex).map_err(|_| "Raw script is not hex".to_owned())?;
+        vec![Form::Script(ScriptBuf::from_bytes(bytes))]
+    } else if let Some(address) = within("addr") {
+        let address = Address::from_str(address)
+            .ok()
+            .and_then(|address| address.require_network(network.to_bitcoin()).ok())
+            .ok_or_else(|| "Address is not valid".to_owned())?;
+        vec![Form::Script(address.script_pubkey())]
+    } else if let Some(key) = within("rawtr") {
+        let made = read(&format!("tr({key})"), network)?;
+        made.into_iter().map(|form| Form::Raw(Box::new(form))).collect()
+    } else if let Some(key) = within("combo") {
+        // An uncompressed key has no form with a witness.
+        let witness = read(&format!("wpkh({key})"), network).is_ok();
+        let names = ["pk({})", "pkh({})", "wpkh({})", "sh(wpkh({}))"];
+        let names = names.iter().take(if witness { 4 } else { 2 });
+        let made = names.map(|name| read(&name.replace("{}", key), network));
+        let made: Result<Vec<_>, _> = made.collect();
+        made?
+            .into_iter()
+            .flatten()
+            .map(|form| Form::Derived(Box::new(form)))
+            .collect()
+    } else {
+        let made = read(body, network)?;
+        made.into_iter().map(|form| Form::Derived(Box::new(form))).collect()
+    };
+    Ok(Parsed { forms, network })
+}
+
+/// Reads what is no form of Core's own. Private keys count as the public ones that they make.
+fn read(body: &str, network: Network) -> Result<Vec<Descriptor<DescriptorPublicKey>>, String> {
+    let wrong = |error: miniscript::Error| error.to_string();
+    let (found, _) = Descriptor::parse_descriptor(&Secp256k1::signing_only(), body).map_err(wrong)?;
+    let main = network == Network::Mainnet;
+    let ours = found.for_each_key(|key| match key {
+        DescriptorPublicKey::Single(_) => true,
+        DescriptorPublicKey::XPub(key) => key.xkey.network.is_mainnet() == main,
+        DescriptorPublicKey::MultiXPub(key) => key.xkey.network.is_mainnet() == main,
+    });
+    if !ours {
+        return Err("a key is another network's".to_owned());
+    }
+    found.into_single_descriptors().map_err(wrong)
+}
+
+impl Parsed {
+    /// Whether it stands for another script at each index.
+    pub(crate) fn is_ranged(&self) -> bool {
+        self.forms.iter().any(|form| match form {
+            Form::Script(_) => false,
+            Form::Derived(made) | Form::Raw(made) => made.has_wildcard(),
+        })
+    }
+
+    /// Its scripts at an index; `None` when only a private key could tell.
+    pub(crate) fn at(&self, index: u32) -> Option<Vec<Known>> {
+        let secp = Secp256k1::new();
+        self.forms
+            .iter()
+            .map(|form| match form {
+                Form::Script(script) => Some((script.clone(), descriptor_of(script, self.network))),
+                Form::Derived(made) => {
+                    let definite = definite(made, index)?;
+                    let script = definite.derived_descriptor(&secp).ok()?.script_pubkey();
+                    Some((script, sealed(&sorted(&named(&secp, &definite)?))))
+                }
+                Form::Raw(made) => {
+                    let definite = definite(made, index)?;
+                    let Descriptor::Tr(tr) = definite.derived_descriptor(&secp).ok()? else {
+                        return None;
+                    };
+                    let key = XOnlyPublicKey::from(*tr.internal_key());
+                    let script = ScriptBuf::new_p2tr_tweaked(TweakedPublicKey::dangerous_assume_tweaked(key));
+                    let name = named(&secp, &definite)?;
+                    Some((script, sealed(&format!("raw{name}"))))
+                }
+            })
+            .collect()
+    }
+}
+
+/// The descriptor at an index; `None` when a step from a public key is hardened.
+fn definite(made: &Descriptor<DescriptorPublicKey>, index: u32) -> Option<Descriptor<DefiniteDescriptorKey>> {
+    let hardened = made.for_any_key(|key| {
+        let wildcard = matches!(key, DescriptorPublicKey::XPub(key) if key.wildcard == Wildcard::Hardened);
+        wildcard || key.has_hardened_step()
+    });
+    if hardened {
+        return None;
+    }
+    made.at_derivation_index(index).ok()
+}
+
+fn sealed(body: &str) -> String {
+    format!("{body}#{}", descriptor_checksum(body))
+}
+
+/// Where a key comes from, and the key.
+struct Names<'a> {
+    secp: &'a Secp256k1<All>,
+    x_only: bool,
+}
+
+impl Translator<DefiniteDescriptorKey, String, ()> for Names<'_> {
+    fn pk(&mut self, key: &DefiniteDescriptorKey) -> Result<String, ()> {
+        let public = key.derive_public_key(self.secp).map_err(drop)?;
+        let own = || {
+            let hash = hash160::Hash::hash(&public.to_bytes());
+            Fingerprint::from(hash.to_byte_array().first_chunk().copied().unwrap_or_default())
+        };
+        let (fingerprint, path) = match key.as_descriptor_public_key() {
+            DescriptorPublicKey::Single(single) => match &single.origin {
+                Some((fingerprint, path)) => (*fingerprint, path.clone()),
+                None => (own(), DerivationPath::default()),
+            },
+            other => (other.master_fingerprint(), other.full_derivation_path().ok_or(())?),
+        };
+        let steps: String = path
+            .into_iter()
+            .map(|step| match step {
+                ChildNumber::Normal { index } => format!("/{index}"),
+                ChildNumber::Hardened { index } => format!("/{index}h"),
+            })
+            .collect();
+        let hex = if self.x_only {
+            XOnlyPublicKey::from(public.inner).to_string()
+        } else {
+            public.to_string()
+        };
+        Ok(format!("[{fingerprint}{steps}]{hex}"))
+    }
+
+    fn sha256(&mut self, hash: &bitcoin::hashes::sha256::Hash) -> Result<String, ()> {
+        Ok(hash.to_string())
+    }
+
+    fn hash256(&mut self, hash: &miniscript::hash256::Hash) -> Result<String, ()> {
+        Ok(hash.to_string())
+    }
+
+    fn ripemd160(&mut self, hash: &bitcoin::hashes::ripemd160::Hash) -> Result<String, ()> {
+        Ok(hash.to_string())
+    }
+
+    fn hash160(&mut self, hash: &hash160::Hash) -> Result<String, ()> {
+        Ok(hash.to_string())
+    }
+}
+
+/// The descriptor with each key as Core names it once it is found in a script.
+fn named(secp: &Secp256k1<All>, definite: &Descriptor<DefiniteDescriptorKey>) -> Option<String> {
+    let mut names = Names {
+        secp,
+        x_only: matches!(definite, Descriptor::Tr(_)),
+    };
+    let named = definite.translate_pk(&mut names).ok()?;
+    Some(format!("{named:#}"))
+}
+
+/// A script does not tell that its keys were sorted: it has them in that order.
+fn sorted(body: &str) -> String {
+    let Some((before, rest)) = body.split_once("sortedmulti(") else {
+        return body.to_owned();
+    };
+    let Some((list, after)) = rest.split_once(')') else {
+        return body.to_owned();
+    };
+    let mut parts = list.split(',');
+    let needed = parts.next().unwrap_or_default();
+    let mut keys: Vec<&str> = parts.collect();
+    keys.sort_by_key(|key| key.rsplit(']').next());
+    format!("{before}multi({needed},{}){after}", keys.join(","))
+}
