@@ -26,7 +26,7 @@ pub(crate) const WINDOW: u32 = 1024;
 pub(crate) const MAX_IN_FLIGHT: usize = 16;
 /// Blocks that wait for the chain and blocks that were asked for have about this many bytes at most: more would only
 /// fill the memory, because the chain takes one after the other.
-const MAX_WAITING_BYTES: usize = 32 << 20;
+const MAX_WAITING_BYTES: usize = 24 << 20;
 /// The size that a block is thought to have before any came.
 const FIRST_GUESS: usize = 250_000;
 /// A peer that keeps the window from moving for this long is replaced; doubles with each one, up to a minute.
