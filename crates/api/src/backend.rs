@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use bitcoin::{BlockHash, Transaction};
+use bytes::Bytes;
 use dunlin_chain::indexes::Indexes;
 use dunlin_chain::{BlockError, Network, OperateError, ParsedBlock, View};
 use dunlin_mempool::{Accepted, Pool, PoolReject};
@@ -39,6 +40,8 @@ pub struct Node {
     pub torrent: Option<Arc<dyn TorrentBackend>>,
     /// What is published over ZeroMQ, if anything is.
     pub zmq: Option<Arc<Publisher>>,
+    /// Where files of torrents are served to players.
+    pub streams: crate::stream::Base,
     /// Ends the process cleanly.
     pub stop: Stop,
 }
@@ -257,6 +260,13 @@ pub trait TorrentBackend: Send + Sync {
 
     /// Hashes everything on disk again.
     async fn recheck(&self, info_hash: InfoHash) -> Result<(), BackendError>;
+
+    /// Bytes of a torrent from `offset` on, as soon as they are there; at least one, at most `len`. `stream` is the
+    /// reader's own number: what follows is fetched first until [`TorrentBackend::end_stream`].
+    async fn read(&self, info_hash: InfoHash, stream: u64, offset: u64, len: u32) -> Result<Bytes, BackendError>;
+
+    /// A reader wants nothing more.
+    fn end_stream(&self, info_hash: InfoHash, stream: u64);
 
     /// Where we listen for BitTorrent peers.
     fn listening(&self) -> Vec<SocketAddr>;

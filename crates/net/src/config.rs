@@ -12,6 +12,8 @@ pub struct ReactorConfig {
     pub listen: Vec<SocketAddr>,
     /// Whether datagrams travel too: from a UDP socket at each address listened on, of the same port.
     pub datagrams: bool,
+    /// Groups whose multicast datagrams come in, too, on the interface that is listened on, or the usual one.
+    pub groups: Vec<SocketAddr>,
     /// Inbound links beyond this are closed as soon as they are accepted, before the machine hears of them. A machine
     /// that evicts by merit keeps its own, lower limit: it needs the newcomer at the door to choose whom to drop.
     pub max_inbound: usize,
@@ -39,6 +41,7 @@ impl ReactorConfig {
             name: name.into(),
             listen: Vec::new(),
             datagrams: false,
+            groups: Vec::new(),
             max_inbound: 128,
             max_dialing: 64,
             dial_timeout: Duration::from_secs(10),

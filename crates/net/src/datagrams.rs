@@ -1,12 +1,12 @@
 //! Datagrams of a machine: a UDP socket at each address that is listened on.
 
-use std::io::ErrorKind;
-use std::net::{SocketAddr, UdpSocket as StdSocket};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket as StdSocket};
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use dunlin_peer::{Codec, Input, Machine};
-use rustix::net::SendFlags;
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 use tokio::net::UdpSocket;
 use tokio::task::{JoinHandle, spawn_local, yield_now};
 
@@ -40,6 +40,69 @@ where
         }
     }
     tasks
+}
+
+/// A socket for the datagrams of each group that this machine can join. Other programs listen there, too. The sockets
+/// that are sent from are told to send to groups through the interface that they are bound to.
+pub(crate) fn join(groups: &[SocketAddr], own: &[StdSocket]) -> Vec<StdSocket> {
+    let locals: Vec<IpAddr> = own
+        .iter()
+        .filter_map(|socket| Some(socket.local_addr().ok()?.ip()))
+        .collect();
+    for socket in own {
+        if let Ok(SocketAddr::V4(local)) = socket.local_addr()
+            && !local.ip().is_unspecified()
+        {
+            let _ = rustix::net::sockopt::set_ip_multicast_if(socket, local.ip());
+        }
+    }
+    let join = |group: &SocketAddr| -> io::Result<StdSocket> {
+        let family = if group.is_ipv4() {
+            AddressFamily::INET
+        } else {
+            AddressFamily::INET6
+        };
+        let socket = rustix::net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+        rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
+        rustix::net::bind(&socket, group)?;
+        let socket = StdSocket::from(socket);
+        match group.ip() {
+            IpAddr::V4(ip) => {
+                let local = locals.iter().find_map(|local| match local {
+                    IpAddr::V4(local) => Some(*local),
+                    IpAddr::V6(_) => None,
+                });
+                socket.join_multicast_v4(&ip, &local.unwrap_or(Ipv4Addr::UNSPECIFIED))?;
+            }
+            IpAddr::V6(ip) => socket.join_multicast_v6(&ip, 0)?,
+        }
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    };
+    let family_is_used = |group: &&SocketAddr| locals.iter().any(|local| local.is_ipv4() == group.is_ipv4());
+    groups
+        .iter()
+        .filter(family_is_used)
+        .filter_map(|group| {
+            join(group)
+                .inspect_err(|error| tracing::debug!(%group, %error, "cannot join the group"))
+                .ok()
+        })
+        .collect()
+}
+
+/// Receives on sockets that nothing is sent from, until the task is aborted.
+pub(crate) fn receive_only<M, C>(driver: &Rc<Driver<M, C>>, sockets: Vec<StdSocket>) -> Vec<JoinHandle<()>>
+where
+    M: Machine + 'static,
+    C: Codec<Msg = M::Msg> + 'static,
+{
+    let sockets = sockets
+        .into_iter()
+        .filter_map(|socket| UdpSocket::from_std(socket).ok());
+    sockets
+        .map(|socket| spawn_local(receive(Rc::clone(driver), Rc::new(socket))))
+        .collect()
 }
 
 async fn receive<M, C>(driver: Rc<Driver<M, C>>, socket: Rc<UdpSocket>)

@@ -59,6 +59,7 @@ where
         sockets.extend(socket);
         local_addrs.push(local);
     }
+    let groups = datagrams::join(&config.groups, &sockets);
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
@@ -77,7 +78,7 @@ where
         };
         let machine = make_machine(clock.now());
         let driver = Driver::<M, C>::new(config, clock, machine, hooks, answers_in, shared);
-        run(&runtime, driver, listeners, sockets, orders, answers);
+        run(&runtime, driver, listeners, (sockets, groups), orders, answers);
     };
     let thread = std::thread::Builder::new()
         .name(name)
@@ -90,7 +91,7 @@ fn run<M, C>(
     runtime: &Runtime,
     driver: Rc<Driver<M, C>>,
     listeners: Vec<StdListener>,
-    sockets: Vec<StdSocket>,
+    (sockets, groups): (Vec<StdSocket>, Vec<StdSocket>),
     mut orders: UnboundedReceiver<Order<M::Command>>,
     mut answers: UnboundedReceiver<M::Done>,
 ) where
@@ -100,7 +101,8 @@ fn run<M, C>(
     let tasks = LocalSet::new();
     tasks.block_on(runtime, async {
         let accepting = accept_all(&driver, listeners);
-        let receiving = datagrams::receive_all(&driver, sockets);
+        let mut receiving = datagrams::receive_all(&driver, sockets);
+        receiving.extend(datagrams::receive_only(&driver, groups));
         // What the machine wanted before its first input.
         driver.carry_out();
         serve(&driver, &mut orders, &mut answers).await;

@@ -68,7 +68,8 @@ class Peer:
         if request.get("upload_limit"):
             params.upload_limit = request["upload_limit"]
         handle = self.session.add_torrent(params)
-        hash_hex = str(handle.info_hashes().v1)
+        hashes = handle.info_hashes()
+        hash_hex = str(hashes.v1 if hashes.has_v1() else hashes.v2)
         self.handles[hash_hex] = handle
         for address in request.get("peers", []):
             self.dial(handle, address)

@@ -91,6 +91,22 @@ pub fn transmission() -> Result<PathBuf> {
     found(&["transmission-daemon"])
 }
 
+/// The player.
+///
+/// # Errors
+/// When it is not installed.
+pub fn ffmpeg() -> Result<PathBuf> {
+    found(&["ffmpeg"])
+}
+
+/// What tells of a film without playing it.
+///
+/// # Errors
+/// When it is not installed.
+pub fn ffprobe() -> Result<PathBuf> {
+    found(&["ffprobe"])
+}
+
 /// The browser.
 ///
 /// # Errors

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::dht::Saved;
 use crate::resume::Resume;
 use crate::status::TorrentStatus;
@@ -30,6 +32,8 @@ pub struct Config {
     pub torrent_keys: TorrentKeys,
     /// Whether to dial over uTP where TCP comes to nothing; for a session within a [`crate::utp::Transport`].
     pub utp: bool,
+    /// Whether peers are looked for in the house (BEP 14); its messages come in as datagrams.
+    pub lsd: bool,
     /// Whether peers tell each other of peers (BEP 11).
     pub pex: bool,
     /// The DHT; `None` runs no node of it.
@@ -61,6 +65,7 @@ impl Config {
             encryption: Encryption::Off,
             torrent_keys: TorrentKeys::default(),
             utp: false,
+            lsd: false,
             pex: true,
             dht: None,
             limits: Limits::default(),
@@ -157,6 +162,21 @@ impl AddTorrent {
     }
 }
 
+/// Bytes that somebody wants to read while the torrent downloads.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadRequest {
+    /// Which torrent.
+    pub info_hash: InfoHash,
+    /// The reader's own number; one question of it is open at a time.
+    pub stream: u64,
+    /// The first byte's place in the torrent.
+    pub offset: u64,
+    /// Bytes; fewer come where the file, the piece or [`crate::wire::MAX_BLOCK_LEN`] ends.
+    pub len: u32,
+    /// Given back.
+    pub ticket: u64,
+}
+
 /// A request of the program.
 #[derive(Debug)]
 pub enum Command {
@@ -185,6 +205,15 @@ pub enum Command {
         info_hash: InfoHash,
         /// Their addresses.
         peers: Vec<SocketAddr>,
+    },
+    /// Read bytes as soon as they are there, and fetch what follows them before all else; answered by [`Event::Read`].
+    Read(ReadRequest),
+    /// A reader wants nothing more.
+    EndStream {
+        /// Which torrent.
+        info_hash: InfoHash,
+        /// The reader's number.
+        stream: u64,
     },
     /// Believe nothing and hash what is on disk.
     Recheck {
@@ -267,6 +296,13 @@ pub enum Event {
         info_hash: InfoHash,
         /// One line for people.
         text: String,
+    },
+    /// Answers [`Command::Read`].
+    Read {
+        /// The question's ticket.
+        ticket: u64,
+        /// The bytes, or in one line why they will not come.
+        result: Result<Bytes, String>,
     },
     /// A torrent is gone.
     Removed {

@@ -1,4 +1,6 @@
-//! Making a torrent (BEP 3, version 1) from a file or a folder.
+//! Making a torrent from a file or a folder: of version 1 (BEP 3), of version 2 (BEP 52), or of both.
+
+mod info;
 
 use std::fs::{self, File};
 use std::io;
@@ -11,8 +13,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use sha1::{Digest, Sha1};
 
 use crate::Metainfo;
-use crate::bencode::Item;
+use crate::merkle::{self, Blocks, Hash};
 use crate::metainfo::{MAX_FILES, MAX_PIECE_LEN, MAX_PIECES, MetainfoError};
+use crate::wire::BLOCK_LEN;
 
 /// The shortest piece: one block.
 pub const MIN_PIECE_LEN: u32 = 16 * 1024;
@@ -23,9 +26,23 @@ const AUTO_PIECES: u64 = 2000;
 /// Read at once.
 const BUFFER: usize = 1 << 20;
 
+/// Which formats a new torrent has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Version {
+    /// BEP 3, which every client reads.
+    #[default]
+    V1,
+    /// BEP 52.
+    V2,
+    /// Both, for one swarm of old and new clients.
+    Hybrid,
+}
+
 /// What goes into a new torrent beside its files.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
+    /// The format.
+    pub version: Version,
     /// Bytes of a piece, a power of two from [`MIN_PIECE_LEN`] to [`MAX_PIECE_LEN`]; chosen by size when `None`.
     pub piece_length: Option<u32>,
     /// BEP 27.
@@ -112,13 +129,9 @@ pub fn create(path: &Path, options: &Options, progress: &(dyn Fn(u64, u64) + Syn
         .file_name()
         .and_then(|name| name.to_str())
         .ok_or_else(|| CreateError::Name(root.clone()))?;
-    let dir = root.parent().unwrap_or(Path::new("/")).to_path_buf();
+    let mut dir = root.parent().unwrap_or(Path::new("/")).to_path_buf();
     let (mut files, skipped, is_folder) = list(&root)?;
-    let mut total = 0u64;
-    for file in &mut files {
-        file.offset = total;
-        total = total.checked_add(file.length).ok_or(CreateError::PieceLength)?;
-    }
+    let mut total: u64 = files.iter().map(|file| file.length).fold(0, u64::saturating_add);
     if total == 0 {
         return Err(CreateError::Empty(root));
     }
@@ -126,42 +139,44 @@ pub fn create(path: &Path, options: &Options, progress: &(dyn Fn(u64, u64) + Syn
         None => automatic_piece_length(total),
         Some(len) => len,
     };
-    let valid = piece_length.is_power_of_two() && (MIN_PIECE_LEN..=MAX_PIECE_LEN).contains(&piece_length);
-    if !valid || total.div_ceil(piece_length.into()) > MAX_PIECES.into() {
+    if !piece_length.is_power_of_two() || !(MIN_PIECE_LEN..=MAX_PIECE_LEN).contains(&piece_length) {
         return Err(CreateError::PieceLength);
     }
-    let pieces = hash(&files, total, piece_length, options.threads, progress)?;
-
-    let mut info = Item::dict()
-        .with("name", name)
-        .with("piece length", piece_length)
-        .with("pieces", pieces.as_flattened());
-    let length = |length: u64| Item::Int(i64::try_from(length).unwrap_or(i64::MAX));
-    if is_folder {
-        let entry = |file: &Source| {
-            let parts = file
-                .parts
-                .iter()
-                .map(|part| part.as_str().into())
-                .collect::<Vec<Item>>();
-            Item::dict().with("length", length(file.length)).with("path", parts)
-        };
-        info.insert("files", files.iter().map(entry).collect::<Vec<_>>());
-    } else {
-        info.insert("length", length(total));
+    total = 0;
+    for file in &mut files {
+        if options.version != Version::V1 && file.length > 0 {
+            // Each file begins with a piece of its own.
+            total = total
+                .checked_next_multiple_of(piece_length.into())
+                .ok_or(CreateError::PieceLength)?;
+        }
+        file.offset = total;
+        total = total.checked_add(file.length).ok_or(CreateError::PieceLength)?;
     }
-    if options.private {
-        info.insert("private", 1u32);
+    if total.div_ceil(piece_length.into()) > MAX_PIECES.into() {
+        return Err(CreateError::PieceLength);
     }
-    let torrent = Item::dict().with("info", Item::Raw(info.encode())).encode();
+    let plan = Plan {
+        files: &files,
+        total,
+        piece_length,
+        version: options.version,
+    };
+    let pieces = hash(&plan, options.threads, progress)?;
+    let torrent = info::torrent(&plan, name, is_folder, options.private, &pieces);
     let mut metainfo = Metainfo::parse(&torrent)?;
     metainfo.trackers.clone_from(&options.trackers);
     metainfo.url_list.clone_from(&options.url_list);
     metainfo.comment.clone_from(&options.comment);
     metainfo.created_by.clone_from(&options.created_by);
     metainfo.creation_date = options.creation_date;
+    // A single file of version 2 has no folder, even if it was in one.
+    if is_folder && metainfo.files.iter().all(|file| file.path.components().count() == 1) {
+        dir.clone_from(&root);
+    }
     // Whoever reads the torrent, we among them, makes names safe: only names that stay as they are can be found.
-    for (source, file) in files.iter().zip(&metainfo.files) {
+    let made = metainfo.files.iter().filter(|file| !file.pad);
+    for (source, file) in files.iter().zip(made) {
         if dir.join(&file.path) != source.path {
             return Err(CreateError::Name(source.path.clone()));
         }
@@ -236,15 +251,26 @@ fn list(root: &Path) -> Result<(Vec<Source>, Vec<PathBuf>, bool), CreateError> {
     Ok((files, skipped, true))
 }
 
-/// The SHA-1 of each piece, on several threads.
-fn hash(
-    files: &[Source],
+/// What is to be hashed, and how.
+struct Plan<'a> {
+    files: &'a [Source],
     total: u64,
     piece_length: u32,
-    threads: usize,
-    progress: &(dyn Fn(u64, u64) + Sync),
-) -> Result<Vec<[u8; 20]>, CreateError> {
-    let count = u32::try_from(total.div_ceil(piece_length.into())).map_err(|_| CreateError::PieceLength)?;
+    version: Version,
+}
+
+/// The hashes of a piece; those that its version does not have are zero.
+#[derive(Clone, Copy, Default)]
+struct PieceHash {
+    v1: [u8; 20],
+    /// The root of the tree over its file's blocks in it.
+    v2: Hash,
+}
+
+/// The hashes of each piece, made on several threads.
+fn hash(plan: &Plan<'_>, threads: usize, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<Vec<PieceHash>, CreateError> {
+    let piece_length = u64::from(plan.piece_length);
+    let count = u32::try_from(plan.total.div_ceil(piece_length)).map_err(|_| CreateError::PieceLength)?;
     let threads = match threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
@@ -252,10 +278,10 @@ fn hash(
     let next = AtomicU32::new(0);
     let done = AtomicU64::new(0);
     let failed = AtomicBool::new(false);
-    let hashes = Mutex::new(vec![[0; 20]; count as usize]);
+    let hashes = Mutex::new(vec![PieceHash::default(); count as usize]);
     let work = || -> Result<(), CreateError> {
         let mut reader = Reader {
-            files,
+            plan,
             open: None,
             buffer: vec![0; BUFFER],
         };
@@ -264,8 +290,8 @@ fn hash(
             if piece >= count {
                 break;
             }
-            let start = u64::from(piece) * u64::from(piece_length);
-            let end = total.min(start + u64::from(piece_length));
+            let start = u64::from(piece) * piece_length;
+            let end = plan.total.min(start + piece_length);
             let hash = reader
                 .hash(start, end)
                 .inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
@@ -277,7 +303,7 @@ fn hash(
                 *slot = hash;
             }
             let done = done.fetch_add(end - start, Ordering::Relaxed) + (end - start);
-            progress(done, total);
+            progress(done, plan.total);
         }
         Ok(())
     };
@@ -293,30 +319,61 @@ fn hash(
 
 /// Reads the files as one run of bytes; keeps the last file open.
 struct Reader<'a> {
-    files: &'a [Source],
+    plan: &'a Plan<'a>,
     open: Option<(usize, File)>,
     buffer: Vec<u8>,
 }
 
 impl Reader<'_> {
-    fn hash(&mut self, mut start: u64, end: u64) -> Result<[u8; 20], CreateError> {
-        let mut hasher = Sha1::new();
-        let mut index = self.files.partition_point(|file| file.offset + file.length <= start);
+    fn hash(&mut self, mut start: u64, end: u64) -> Result<PieceHash, CreateError> {
+        let version = self.plan.version;
+        let mut sha1 = (version != Version::V2).then(Sha1::new);
+        let files = self.plan.files;
+        let mut index = files.partition_point(|file| file.offset + file.length <= start);
+        // Where files are aligned, the first one with bytes here is the only one.
+        let own = files[index..].iter().find(|file| file.length > 0);
+        let payload = own.map_or(0, |file| (file.offset + file.length).min(end) - start);
+        let mut blocks = (version != Version::V1).then(|| Blocks::new(u32::try_from(payload).unwrap_or(u32::MAX)));
         while start < end
-            && let Some(source) = self.files.get(index)
+            && let Some(source) = files.get(index)
         {
+            if let Some(sha1) = &mut sha1 {
+                // Between files that are aligned there is a pad.
+                let gap = source.offset.min(end).saturating_sub(start);
+                let zeros = [0; 4096];
+                for at in (0..gap).step_by(zeros.len()) {
+                    sha1.update(&zeros[..zeros.len().min(usize::try_from(gap - at).unwrap_or(usize::MAX))]);
+                }
+            }
+            start = start.max(source.offset.min(end));
             let stop = end.min(source.offset + source.length);
             if start < stop {
-                self.hash_part(&mut hasher, index, start - source.offset, stop - source.offset)?;
+                self.read(index, start - source.offset, stop - source.offset, |bytes| {
+                    if let Some(sha1) = &mut sha1 {
+                        sha1.update(bytes);
+                    }
+                    if let Some(blocks) = &mut blocks {
+                        blocks.update(bytes);
+                    }
+                })?;
                 start = stop;
             }
             index += 1;
         }
-        Ok(hasher.finalize().into())
+        let height = match own {
+            Some(file) if file.length <= self.plan.piece_length.into() => {
+                merkle::height(file.length.div_ceil(BLOCK_LEN.into()))
+            }
+            _ => merkle::piece_layer(self.plan.piece_length),
+        };
+        Ok(PieceHash {
+            v1: sha1.map(|sha1| sha1.finalize().into()).unwrap_or_default(),
+            v2: blocks.and_then(|blocks| blocks.root(height)).unwrap_or_default(),
+        })
     }
 
-    fn hash_part(&mut self, hasher: &mut Sha1, index: usize, mut at: u64, end: u64) -> Result<(), CreateError> {
-        let source = &self.files[index];
+    fn read(&mut self, index: usize, mut at: u64, end: u64, mut take: impl FnMut(&[u8])) -> Result<(), CreateError> {
+        let source = &self.plan.files[index];
         let fail = |error| CreateError::Io {
             path: source.path.clone(),
             error,
@@ -336,7 +393,7 @@ impl Reader<'_> {
             match file.read_at(&mut self.buffer[..want], at) {
                 Ok(0) => return Err(CreateError::Changed(source.path.clone())),
                 Ok(count) => {
-                    hasher.update(&self.buffer[..count]);
+                    take(&self.buffer[..count]);
                     at += count as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

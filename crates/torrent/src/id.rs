@@ -1,12 +1,14 @@
-//! The two 20-byte names of BEP 3: which torrent, and which peer.
+//! The names of BEP 3 and BEP 52: which torrent, and which peer.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha1::{Digest, Sha1};
+use sha2::Sha256;
 
-/// The SHA-1 of a torrent's raw `info` dictionary: the torrent's name on the wire.
+/// A torrent's name on the wire: the SHA-1 of its raw `info` dictionary, or of a version 2 torrent the truncated
+/// [`InfoHashV2`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InfoHash(pub [u8; 20]);
 
@@ -17,9 +19,14 @@ impl InfoHash {
     }
 }
 
+/// Names are shown in hexadecimal.
+pub(crate) fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}
+
 impl fmt::Display for InfoHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
+        write_hex(&self.0, f)
     }
 }
 
@@ -79,6 +86,52 @@ impl<'de> Deserialize<'de> for InfoHash {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The SHA-256 of a version 2 torrent's raw `info` dictionary (BEP 52).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InfoHashV2(pub [u8; 32]);
+
+impl InfoHashV2 {
+    /// The info hash of a raw (bencoded) `info` dictionary.
+    pub fn of_info(raw_info: &[u8]) -> Self {
+        Self(Sha256::digest(raw_info).into())
+    }
+
+    /// What stands for it on the wire, with trackers and in the DHT: its first 20 bytes.
+    pub fn truncated(&self) -> InfoHash {
+        let mut short = [0; 20];
+        short.copy_from_slice(&self.0[..20]);
+        InfoHash(short)
+    }
+}
+
+impl fmt::Display for InfoHashV2 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(&self.0, f)
+    }
+}
+
+impl fmt::Debug for InfoHashV2 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for InfoHashV2 {
+    type Err = ParseInfoHashError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes).map_err(|_| ParseInfoHashError)?;
+        Ok(Self(bytes))
+    }
+}
+
+impl Serialize for InfoHashV2 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -1,21 +1,25 @@
-//! Magnet links (BEP 9): a torrent's hash and a few hints in a line of text.
+//! Magnet links (BEP 9, BEP 52): a torrent's hash or hashes and a few hints in a line of text.
 
 use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use crate::InfoHash;
+use crate::{InfoHash, InfoHashV2};
 
 /// Parameters of one kind that are kept.
 const MAX_EACH: usize = 200;
 /// The longest link.
 const MAX_LEN: usize = 64 * 1024;
+/// Multihash: SHA-256, 32 bytes.
+const SHA2_256: &str = "1220";
 
 /// A parsed magnet link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Magnet {
-    /// `xt=urn:btih:`: which torrent.
+    /// `xt=urn:btih:`: which torrent; without it, the truncated [`Magnet::info_hash_v2`].
     pub info_hash: InfoHash,
+    /// `xt=urn:btmh:` with SHA-256: the same in version 2.
+    pub info_hash_v2: Option<InfoHashV2>,
     /// `dn`: a name for display until the torrent's own is known.
     pub name: Option<String>,
     /// `tr`: trackers.
@@ -37,12 +41,12 @@ pub enum MagnetError {
     /// Longer than any real link.
     #[error("magnet link is too long")]
     TooLong,
-    /// No `xt=urn:btih:`.
-    #[error("magnet link names no torrent (no xt=urn:btih:)")]
+    /// Neither `xt=urn:btih:` nor `xt=urn:btmh:`.
+    #[error("magnet link names no torrent (no xt=urn:btih: or xt=urn:btmh:)")]
     NoTopic,
-    /// Only `xt=urn:btmh:`.
-    #[error("this magnet link is for a version 2 torrent (btmh, BEP 52), which cannot be used yet; btih links can")]
-    VersionTwo,
+    /// The hash after `urn:btmh:` is none, or not of SHA-256.
+    #[error("bad version 2 info hash in magnet link: it has to be 1220 and 64 hexadecimal digits")]
+    BadMultihash,
     /// The hash after `urn:btih:` is none.
     #[error("bad info hash in magnet link: {0}")]
     BadHash(#[from] crate::id::ParseInfoHashError),
@@ -56,6 +60,7 @@ impl Magnet {
     pub fn new(info_hash: InfoHash) -> Self {
         Self {
             info_hash,
+            info_hash_v2: None,
             name: None,
             trackers: Vec::new(),
             peers: Vec::new(),
@@ -79,7 +84,6 @@ impl FromStr for Magnet {
             .map(|(_, query)| query)
             .ok_or(MagnetError::NotMagnet)?;
         let mut hash = None;
-        let mut version_two = false;
         let mut magnet = Self::new(InfoHash([0; 20]));
         for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
             let value = decode(value);
@@ -99,7 +103,13 @@ impl FromStr for Magnet {
                             return Err(MagnetError::Ambiguous);
                         }
                     }
-                    version_two |= urn.eq_ignore_ascii_case("urn:btmh:");
+                    if urn.eq_ignore_ascii_case("urn:btmh:") {
+                        let found = digest.strip_prefix(SHA2_256).and_then(|digest| digest.parse().ok());
+                        let found: InfoHashV2 = found.ok_or(MagnetError::BadMultihash)?;
+                        if magnet.info_hash_v2.replace(found).is_some_and(|other| other != found) {
+                            return Err(MagnetError::Ambiguous);
+                        }
+                    }
                 }
                 "dn" if magnet.name.is_none() => {
                     let name: String = value.chars().filter(|c| !c.is_control()).take(255).collect();
@@ -116,11 +126,8 @@ impl FromStr for Magnet {
                 _ => {}
             }
         }
-        magnet.info_hash = match hash {
-            Some(hash) => hash,
-            None if version_two => return Err(MagnetError::VersionTwo),
-            None => return Err(MagnetError::NoTopic),
-        };
+        let truncated = magnet.info_hash_v2.map(|hash| hash.truncated());
+        magnet.info_hash = hash.or(truncated).ok_or(MagnetError::NoTopic)?;
         Ok(magnet)
     }
 }
@@ -169,7 +176,15 @@ fn encode(text: &str, out: &mut String) {
 
 impl fmt::Display for Magnet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut link = format!("magnet:?xt=urn:btih:{}", self.info_hash);
+        let mut link = "magnet:?".to_owned();
+        let only_v2 = self.info_hash_v2.is_some_and(|hash| hash.truncated() == self.info_hash);
+        if !only_v2 {
+            write!(link, "xt=urn:btih:{}", self.info_hash)?;
+        }
+        if let Some(hash) = &self.info_hash_v2 {
+            let and = if only_v2 { "" } else { "&" };
+            write!(link, "{and}xt=urn:btmh:{SHA2_256}{hash}")?;
+        }
         if let Some(name) = &self.name {
             link.push_str("&dn=");
             encode(name, &mut link);
@@ -227,9 +242,21 @@ mod tests {
     #[test]
     fn hybrids_are_taken_and_the_rest_is_refused_in_clear_words() {
         let v2 = "urn:btmh:1220caf1e1c30e81cb361b9ee167c4aa64228a7fa4fa9f6105232b28ad099f3a302e";
-        assert!(format!("magnet:?xt={v2}&xt=urn:btih:{HEX}").parse::<Magnet>().is_ok());
+        for both in [format!("magnet:?xt=urn:btih:{HEX}&xt={v2}"), format!("magnet:?xt={v2}")] {
+            let magnet: Magnet = both.parse().unwrap();
+            assert_eq!(magnet.info_hash_v2.unwrap().to_string(), v2["urn:btmh:1220".len()..]);
+            assert_eq!(magnet.to_string(), both);
+        }
+        assert_eq!(
+            format!("magnet:?xt={v2}")
+                .parse::<Magnet>()
+                .unwrap()
+                .info_hash
+                .to_string(),
+            "caf1e1c30e81cb361b9ee167c4aa64228a7fa4fa"
+        );
         let refuse = |link: &str| link.parse::<Magnet>().unwrap_err();
-        assert_eq!(refuse(&format!("magnet:?xt={v2}")), MagnetError::VersionTwo);
+        assert_eq!(refuse("magnet:?xt=urn:btmh:1220ab"), MagnetError::BadMultihash);
         assert_eq!(refuse("magnet:?dn=x"), MagnetError::NoTopic);
         assert_eq!(refuse("http://x/"), MagnetError::NotMagnet);
         assert_eq!(refuse(""), MagnetError::NotMagnet);

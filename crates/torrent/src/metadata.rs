@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use dunlin_peer::{LinkId, Now};
 
 use crate::InfoHash;
+use crate::metainfo::is_named;
 use crate::wire::METADATA_PIECE_LEN;
 
 /// The longest info dictionary that we fetch.
@@ -200,7 +201,7 @@ impl MetadataFetch {
             whole.extend_from_slice(&data);
             from.insert(link);
         }
-        if InfoHash::of_info(&whole) == self.info_hash {
+        if is_named(&whole, self.info_hash) {
             return Progress::Complete(whole.freeze());
         }
         claim.asked.clear();

@@ -1,20 +1,28 @@
 //! Torrent files: BEP 3, with BEP 12 (tracker tiers), BEP 19 (web seeds), BEP 27 (private), BEP 47 (pad files,
 //! attributes).
 //!
-//! Version 1 torrents and hybrids (BEP 52), of which the version 1 half is used, are read. What a torrent says is a
-//! stranger's word: sizes are summed with care, the number of pieces has to fit them, and file names are made safe
-//! by `paths` before anyone opens a file.
+//! Version 1, version 2 (BEP 52) and hybrid torrents are read. The bytes of a version 2 torrent are laid out as those of
+//! a hybrid: pads between the files let each begin with a piece of its own. What a torrent says is a stranger's word:
+//! sizes are summed with care, the number of pieces has to fit them, and file names are made safe by `paths` before
+//! anyone opens a file.
 
+mod file_tree;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::InfoHash;
 use crate::bencode::{DecodeError, Document, Item, Limits, Value};
+use crate::merkle;
+pub use crate::merkle::Hash;
 use crate::paths;
 use crate::wire::{BLOCK_LEN, Block};
+use crate::{InfoHash, InfoHashV2};
+pub use file_tree::Layers;
 
 /// The most pieces, as libtorrent bounds them.
 pub const MAX_PIECES: u32 = 0x20_0000;
@@ -42,6 +50,8 @@ pub struct File {
     pub pad: bool,
     /// BEP 47: wants its executable bit.
     pub executable: bool,
+    /// BEP 52: the root of the hash tree over the file's blocks.
+    pub pieces_root: Option<Hash>,
 }
 
 impl File {
@@ -54,16 +64,26 @@ impl File {
 /// A parsed torrent: everything that `info` says, and what stands around it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Metainfo {
-    /// SHA-1 of the raw info dictionary.
+    /// The torrent's name: SHA-1 of the raw info dictionary, or the truncated [`Metainfo::info_hash_v2`] of a version 2
+    /// torrent, or of a hybrid that was asked for by it.
     pub info_hash: InfoHash,
+    /// SHA-1 of the raw info dictionary, when it has a version 1 half.
+    pub info_hash_v1: Option<InfoHash>,
+    /// SHA-256 of the raw info dictionary, when it has a version 2 half (BEP 52).
+    pub info_hash_v2: Option<InfoHashV2>,
     /// The info dictionary exactly as it came; served to peers who have only a magnet link.
     pub raw_info: Bytes,
     /// The torrent's name, made safe: the file's or the folder's name.
     pub name: String,
     /// Bytes of each piece but the last.
     pub piece_length: u32,
-    /// 20 bytes of SHA-1 for each piece.
+    /// 20 bytes of SHA-1 for each piece; empty when it is of version 2 only.
     pub piece_hashes: Bytes,
+    /// BEP 52: of each file that is longer than a piece 32 bytes of SHA-256 for each of its pieces, by the file's root.
+    /// Peers bring what is missing.
+    pub layers: Layers,
+    /// The lengths of pieces that end with their file, in a torrent of version 2 only.
+    short: Arc<BTreeMap<u32, u32>>,
     /// Files in the order of their bytes.
     pub files: Vec<File>,
     /// All files together, pads included.
@@ -108,9 +128,12 @@ pub enum MetainfoError {
     /// No `info` dictionary.
     #[error("torrent file has no info dictionary")]
     NoInfo,
-    /// BEP 52 without a version 1 half.
-    #[error("this is a version 2 torrent (BEP 52), which cannot be used yet; version 1 and hybrid torrents can")]
-    VersionTwo,
+    /// A version that nobody has defined yet.
+    #[error("torrent is of version {0}, which is not known")]
+    Version(i64),
+    /// The two halves of a hybrid (BEP 52) are about different things.
+    #[error("the version 1 and version 2 halves of the torrent do not describe the same files")]
+    Inconsistent,
     /// A field is missing or not what it has to be.
     #[error("torrent has a missing or bad '{0}'")]
     Field(&'static str),
@@ -143,6 +166,11 @@ impl Metainfo {
         let root = doc.root();
         let info = root.get(b"info").filter(Value::is_dict).ok_or(MetainfoError::NoInfo)?;
         let mut metainfo = Self::from_value(info)?;
+        if let Some(layers) = root.get(b"piece layers")
+            && metainfo.info_hash_v2.is_some()
+        {
+            metainfo.layers = file_tree::layers(layers, &metainfo.files, metainfo.piece_length)?;
+        }
         metainfo.trackers = trackers(root);
         metainfo.url_list = match root.get(b"url-list") {
             Some(list) if list.is_list() => list
@@ -170,20 +198,39 @@ impl Metainfo {
         if raw_info.len() > MAX_METAINFO_LEN {
             return Err(MetainfoError::TooLarge(raw_info.len()));
         }
-        if InfoHash::of_info(raw_info) != info_hash {
+        if !is_named(raw_info, info_hash) {
             return Err(MetainfoError::WrongInfoHash);
         }
         let doc = Document::parse(raw_info, Limits::METAINFO)?;
-        Self::from_value(doc.root())
+        let mut metainfo = Self::from_value(doc.root())?;
+        if !metainfo.names().any(|name| name == info_hash) {
+            // Asked for as the version that it is not.
+            return Err(MetainfoError::WrongInfoHash);
+        }
+        metainfo.info_hash = info_hash;
+        Ok(metainfo)
+    }
+
+    /// Takes piece layers over which were read for the same torrent before.
+    ///
+    /// # Errors
+    /// When they are not those of its files.
+    pub fn with_layers(mut self, layers: &[u8]) -> Result<Self, MetainfoError> {
+        let doc = Document::parse(layers, Limits::METAINFO)?;
+        self.layers = file_tree::layers(doc.root(), &self.files, self.piece_length)?;
+        Ok(self)
     }
 
     fn from_value(info: Value<'_, '_>) -> Result<Self, MetainfoError> {
         if !info.is_dict() {
             return Err(MetainfoError::NoInfo);
         }
-        if info.get(b"pieces").is_none() && (info.get(b"file tree").is_some() || info.get(b"meta version").is_some()) {
-            return Err(MetainfoError::VersionTwo);
-        }
+        let v2 = match info.get(b"meta version").map(|version| version.as_int()) {
+            None | Some(Some(1)) => false,
+            Some(Some(2)) => true,
+            Some(version) => return Err(MetainfoError::Version(version.unwrap_or_default())),
+        };
+        let v1 = !v2 || info.get(b"pieces").is_some();
         let piece_length = info
             .get(b"piece length")
             .and_then(|len| len.as_u64())
@@ -195,9 +242,20 @@ impl Metainfo {
         if matches!(raw_name, b"" | b"." | b"..") {
             return Err(MetainfoError::Field("name"));
         }
-        let (files, total_length) = match info.get(b"files") {
-            Some(list) => folder(&name, list)?,
-            None => {
+        let tree = match info.get(b"file tree") {
+            Some(tree) if v2 => Some(file_tree::read(
+                &name,
+                tree,
+                piece_length,
+                info.get(b"files").is_some(),
+            )?),
+            None if v2 => return Err(MetainfoError::Field("file tree")),
+            _ => None,
+        };
+        let (mut files, total_length) = match (info.get(b"files"), &tree) {
+            (_, Some(tree)) if !v1 => (tree.clone(), tree.last().map_or(0, |file| file.range().end)),
+            (Some(list), _) => folder(&name, list)?,
+            (None, _) => {
                 let length = info
                     .get(b"length")
                     .and_then(|len| len.as_u64())
@@ -210,6 +268,7 @@ impl Metainfo {
                         offset: 0,
                         pad: false,
                         executable,
+                        pieces_root: None,
                     }],
                     length,
                 )
@@ -218,24 +277,41 @@ impl Metainfo {
         if total_length == 0 || total_length > MAX_TOTAL_LEN {
             return Err(MetainfoError::Field("length"));
         }
-        let hashes = info
-            .get(b"pieces")
-            .and_then(|pieces| pieces.as_bytes())
-            .ok_or(MetainfoError::Field("pieces"))?;
+        if let (Some(tree), true) = (&tree, v1) {
+            file_tree::unite(&mut files, tree)?;
+        }
+        let hashes = match info.get(b"pieces").and_then(|pieces| pieces.as_bytes()) {
+            Some(hashes) => hashes,
+            None if !v1 => &[],
+            None => return Err(MetainfoError::Field("pieces")),
+        };
         let expected = total_length.div_ceil(u64::from(piece_length));
         if expected > u64::from(MAX_PIECES) {
             return Err(MetainfoError::TooMany("pieces"));
         }
         let found = hashes.len() as u64 / 20;
-        if hashes.len() % 20 != 0 || found != expected {
+        if v1 && (hashes.len() % 20 != 0 || found != expected) {
             return Err(MetainfoError::PieceCount { expected, found });
         }
+        let info_hash_v1 = v1.then(|| InfoHash::of_info(info.raw()));
+        let info_hash_v2 = v2.then(|| InfoHashV2::of_info(info.raw()));
+        let short = if v1 {
+            BTreeMap::new()
+        } else {
+            short_pieces(&files, piece_length)
+        };
         Ok(Self {
-            info_hash: InfoHash::of_info(info.raw()),
+            info_hash: info_hash_v1
+                .or(info_hash_v2.map(|hash| hash.truncated()))
+                .ok_or(MetainfoError::NoInfo)?,
+            info_hash_v1,
+            info_hash_v2,
             raw_info: Bytes::copy_from_slice(info.raw()),
             name,
             piece_length,
             piece_hashes: Bytes::copy_from_slice(hashes),
+            layers: Layers::new(),
+            short: Arc::new(short),
             files,
             total_length,
             private: info.get(b"private").and_then(|flag| flag.as_int()) == Some(1),
@@ -251,6 +327,9 @@ impl Metainfo {
     /// The .torrent file: the info dictionary as it came, with trackers and the rest around it.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut root = Item::dict().with("info", Item::Raw(self.raw_info.to_vec()));
+        if !self.layers.is_empty() {
+            root.insert("piece layers", layers_item(&self.layers));
+        }
         if let Some(first) = self.trackers.iter().flatten().next() {
             root.insert("announce", first.as_str());
         }
@@ -285,10 +364,11 @@ impl Metainfo {
 
     /// How many pieces there are; at least one, at most [`MAX_PIECES`].
     pub fn piece_count(&self) -> u32 {
-        (self.piece_hashes.len() / 20) as u32
+        // The torrent was refused when it had more than [`MAX_PIECES`].
+        self.total_length.div_ceil(u64::from(self.piece_length)) as u32
     }
 
-    /// The SHA-1 of a piece; `None` beyond the last.
+    /// The SHA-1 of a piece; `None` beyond the last, and when the torrent is of version 2 only.
     pub fn piece_hash(&self, piece: u32) -> Option<&[u8; 20]> {
         self.piece_hashes.as_chunks().0.get(piece as usize)
     }
@@ -298,8 +378,76 @@ impl Metainfo {
         u64::from(piece) * u64::from(self.piece_length)
     }
 
-    /// Bytes of a piece: shorter for the last, zero beyond it.
+    /// BEP 52: what a piece's hash tree comes to, and how many layers it has above the blocks. `None` when that is not
+    /// known: the torrent is of version 1 only, peers have yet to bring the layer, or the piece holds no file.
+    pub fn piece_root(&self, piece: u32) -> Option<(Hash, u32)> {
+        let start = self.piece_offset(piece);
+        let file = self
+            .files
+            .get(self.file_at(start))
+            .filter(|file| file.offset <= start)?;
+        let root = file.pieces_root?;
+        if file.length <= u64::from(self.piece_length) {
+            return Some((root, merkle::height(file.length.div_ceil(BLOCK_LEN.into()))));
+        }
+        let index = (start - file.offset) / u64::from(self.piece_length);
+        let node = self.layers.get(&root)?.as_chunks::<32>().0.get(index as usize)?;
+        Some((*node, merkle::piece_layer(self.piece_length)))
+    }
+
+    /// BEP 52: bytes of a piece that belong to its file, before the pad.
+    pub fn piece_payload(&self, piece: u32) -> u32 {
+        let start = self.piece_offset(piece);
+        let end = self.files.get(self.file_at(start)).map_or(0, |file| file.range().end);
+        u32::try_from(end.saturating_sub(start))
+            .unwrap_or(u32::MAX)
+            .min(self.piece_length)
+    }
+
+    /// BEP 52: the files whose piece layers are not here, as their roots and numbers of pieces.
+    pub fn missing_layers(&self) -> Vec<(Hash, u64)> {
+        let mut missing: Vec<_> = file_tree::large(&self.files, self.piece_length)
+            .filter(|(root, _)| !self.layers.contains_key(root))
+            .collect();
+        missing.sort_unstable();
+        missing.dedup();
+        missing
+    }
+
+    /// Under which names peers, trackers and the DHT know the torrent.
+    pub fn names(&self) -> impl Iterator<Item = InfoHash> + '_ {
+        self.info_hash_v1
+            .into_iter()
+            .chain(self.info_hash_v2.map(|hash| hash.truncated()))
+    }
+
+    /// Bytes of content, as far as peers exchange them: without the pads of a torrent of version 2 only.
+    pub fn content_length(&self) -> u64 {
+        if self.info_hash_v1.is_some() {
+            return self.total_length;
+        }
+        self.files.iter().filter(|file| !file.pad).map(|file| file.length).sum()
+    }
+
+    /// Pieces that are shorter than others because their file ends in them, and their lengths.
+    pub(crate) fn short_pieces(&self) -> Arc<BTreeMap<u32, u32>> {
+        Arc::clone(&self.short)
+    }
+
+    /// Bytes of a piece as peers are asked for them: shorter for the last one, and in a torrent of version 2 only for
+    /// the last one of each file; zero beyond the last.
     pub fn piece_len(&self, piece: u32) -> u32 {
+        self.short
+            .get(&piece)
+            .copied()
+            .unwrap_or_else(|| self.piece_space(piece))
+    }
+
+    /// Bytes of a piece with the pad in it.
+    fn piece_space(&self, piece: u32) -> u32 {
+        if self.info_hash_v1.is_none() && piece < self.piece_count() {
+            return self.piece_length;
+        }
         let left = self.total_length.saturating_sub(self.piece_offset(piece));
         u32::try_from(left).unwrap_or(u32::MAX).min(self.piece_length)
     }
@@ -316,10 +464,10 @@ impl Metainfo {
         (len > 0).then_some(Block { piece, begin, len })
     }
 
-    /// Whether a block lies within its piece and is not empty.
+    /// Whether a block lies within its piece or the pad in it, and is not empty.
     pub fn contains(&self, block: Block) -> bool {
         let end = u64::from(block.begin) + u64::from(block.len);
-        block.len > 0 && block.piece < self.piece_count() && end <= u64::from(self.piece_len(block.piece))
+        block.len > 0 && block.piece < self.piece_count() && end <= u64::from(self.piece_space(block.piece))
     }
 
     /// The pieces that hold bytes of a file; empty for an empty file.
@@ -336,6 +484,26 @@ impl Metainfo {
     pub fn file_at(&self, offset: u64) -> usize {
         self.files.partition_point(|file| file.range().end <= offset)
     }
+}
+
+/// Whether a raw info dictionary goes by this name, in either version.
+pub(crate) fn is_named(raw_info: &[u8], name: InfoHash) -> bool {
+    InfoHash::of_info(raw_info) == name || InfoHashV2::of_info(raw_info).truncated() == name
+}
+
+/// Piece layers as they stand in a file.
+pub(crate) fn layers_item(layers: &Layers) -> Item {
+    let pair = |(root, layer): (&Hash, &Bytes)| (root.to_vec(), Item::Bytes(layer.to_vec()));
+    Item::Dict(layers.iter().map(pair).collect())
+}
+
+/// The pieces that files end in before their ends, with their lengths.
+fn short_pieces(files: &[File], piece_length: u32) -> BTreeMap<u32, u32> {
+    let len = u64::from(piece_length);
+    let ends = files.iter().filter(|file| !file.pad && file.length % len != 0);
+    // The number of pieces was found to be small enough, and the rest is less than a piece.
+    ends.map(|file| ((file.range().end / len) as u32, (file.length % len) as u32))
+        .collect()
 }
 
 /// Files of a torrent with a folder, and their lengths together.
@@ -375,6 +543,7 @@ fn folder(name: &str, list: Value<'_, '_>) -> Result<(Vec<File>, u64), MetainfoE
             offset,
             pad,
             executable: attr.contains(&b'x'),
+            pieces_root: None,
         });
         offset = offset
             .checked_add(length)

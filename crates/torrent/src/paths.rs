@@ -170,6 +170,7 @@ mod tests {
             offset: 0,
             pad: false,
             executable: false,
+            pieces_root: None,
         };
         let mut files = ["t/a", "t/a", "t/a.1", "t/b/c", "t/b", "t/a"].map(file);
         separate(&mut files);
@@ -185,6 +186,7 @@ mod tests {
             offset: 0,
             pad: false,
             executable: false,
+            pieces_root: None,
         };
         let mut files: Vec<File> = std::iter::repeat_with(file).take(100_000).collect();
         separate(&mut files);

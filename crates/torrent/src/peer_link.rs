@@ -56,6 +56,14 @@ impl Claims {
         }
     }
 
+    /// Whether the peer says that it has anything.
+    pub(crate) fn are_any(&self) -> bool {
+        match self {
+            Self::Known(set) => !set.is_none(),
+            Self::Early { bitfield, all, haves } => *all || bitfield.is_some() || !haves.is_empty(),
+        }
+    }
+
     /// Understands early words now that there are known to be `pieces` pieces; `None` when they make no sense.
     pub(crate) fn understood(&self, pieces: u32) -> Option<Bitfield> {
         match self {
@@ -154,6 +162,8 @@ pub(crate) struct PeerLink {
     /// Both sides speak the extension protocol (BEP 10).
     pub(crate) extensions: bool,
     pub(crate) ext: Option<ExtHandshake>,
+    /// Both sides speak version 2 of the torrent (BEP 52) on this link.
+    pub(crate) v2: bool,
     /// We dialled it encrypted.
     pub(crate) encrypted: bool,
     /// Where the peer listens, when it dialled us and said so.
@@ -200,6 +210,7 @@ pub(crate) struct PeerLink {
     pub(crate) sent_bytes: u64,
     pub(crate) stalled_since: Option<Now>,
     pub(crate) metadata_served: u32,
+    pub(crate) hashes_served: u64,
 
     pub(crate) down: Meter,
     pub(crate) up: Meter,
@@ -215,6 +226,7 @@ impl PeerLink {
             fast: theirs.reserved.fast(),
             extensions: theirs.reserved.extension_protocol(),
             ext: None,
+            v2: false,
             encrypted: false,
             listens_at: None,
             pex: Exchange::default(),
@@ -245,6 +257,7 @@ impl PeerLink {
             sent_bytes: 0,
             stalled_since: None,
             metadata_served: 0,
+            hashes_served: 0,
             down: Meter::default(),
             up: Meter::default(),
             round_down: 0,

@@ -5,13 +5,14 @@
 //! only so many pieces may be in hand at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use dunlin_peer::LinkId;
 use rand::Rng;
 
-use crate::Bitfield;
 use crate::wire::{BLOCK_LEN, Block};
+use crate::{Bitfield, Metainfo};
 
 /// While we have fewer pieces than this, a new piece is chosen at random: soon we have something to trade.
 const RANDOM_FIRST: u32 = 4;
@@ -25,15 +26,26 @@ const RARITY_SCAN: usize = 4096;
 const END_GAME_ASKERS: usize = 4;
 
 /// How a torrent is cut into pieces and blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
     /// Bytes of content.
     pub(crate) total: u64,
-    /// Bytes of each piece but the last; never zero.
+    /// Bytes of each piece but the last and those in `short`; never zero.
     pub(crate) piece_len: u32,
+    /// The lengths of pieces that end before the next one begins (BEP 52).
+    pub(crate) short: Arc<BTreeMap<u32, u32>>,
 }
 
 impl Shape {
+    /// How a torrent is cut.
+    pub(crate) fn of(meta: &Metainfo) -> Self {
+        Self {
+            total: meta.total_length,
+            piece_len: meta.piece_length,
+            short: meta.short_pieces(),
+        }
+    }
+
     /// How many pieces there are.
     pub(crate) fn pieces(&self) -> u32 {
         let pieces = self.total.div_ceil(u64::from(self.piece_len.max(1)));
@@ -42,9 +54,23 @@ impl Shape {
 
     /// Bytes in piece `index`; zero beyond the end.
     pub(crate) fn len_of(&self, index: u32) -> u32 {
+        if let Some(&len) = self.short.get(&index) {
+            return len;
+        }
         let start = u64::from(index) * u64::from(self.piece_len);
         let rest = self.total.saturating_sub(start);
         u32::try_from(rest).unwrap_or(u32::MAX).min(self.piece_len)
+    }
+
+    /// Bytes in the pieces of `have`.
+    pub(crate) fn bytes_of(&self, have: &Bitfield) -> u64 {
+        let whole = u64::from(have.count()) * u64::from(self.piece_len);
+        let last = self
+            .pieces()
+            .checked_sub(1)
+            .filter(|last| !self.short.contains_key(last));
+        let shorter = self.short.keys().copied().chain(last).filter(|&index| have.get(index));
+        shorter.fold(whole, |sum, index| sum - u64::from(self.piece_len - self.len_of(index)))
     }
 
     /// Blocks in piece `index`.
@@ -115,6 +141,10 @@ pub(crate) struct Picker {
     unasked: BTreeSet<u32>,
     /// Pieces whose hash was wrong.
     failed: BTreeSet<u32>,
+    /// Pieces that somebody wants to read, the most urgent first.
+    first: Vec<u32>,
+    /// Those of them that take too long.
+    late: BTreeSet<u32>,
     /// For each piece, how many peers have it, those not counted that have everything.
     availability: Vec<u32>,
     seeds: u32,
@@ -144,6 +174,8 @@ impl Picker {
             partials: BTreeMap::new(),
             unasked: BTreeSet::new(),
             failed: BTreeSet::new(),
+            first: Vec::new(),
+            late: BTreeSet::new(),
             availability: vec![0; pieces as usize],
             seeds: 0,
             shuffle: (0..pieces).map(|_| rng.random()).collect(),
@@ -164,8 +196,8 @@ impl Picker {
     }
 
     /// How the torrent is cut.
-    pub(crate) fn shape(&self) -> Shape {
-        self.shape
+    pub(crate) fn shape(&self) -> &Shape {
+        &self.shape
     }
 
     /// How many connected peers have piece `index`.
@@ -183,6 +215,22 @@ impl Picker {
     /// Whether a request for a block of piece `index` could be made now.
     pub(crate) fn is_open(&self, index: u32) -> bool {
         self.open.get(index) || self.unasked.contains(&index)
+    }
+
+    /// These pieces are to be fetched before all others, in this order.
+    pub(crate) fn want_first(&mut self, pieces: Vec<u32>) {
+        self.freed = self.freed.wrapping_add(1);
+        self.first = pieces;
+    }
+
+    /// Those pieces.
+    pub(crate) fn wanted_first(&self) -> &[u32] {
+        &self.first
+    }
+
+    /// These pieces take too long: their blocks may be asked of several peers.
+    pub(crate) fn set_late(&mut self, pieces: BTreeSet<u32>) {
+        self.late = pieces;
     }
 
     /// Whether every block that is missing has been asked for.
@@ -232,6 +280,26 @@ impl Picker {
     ) {
         let goal = out.len().saturating_add(count);
         let allowed = |index: u32| pieces.get(index) && within.is_none_or(|set| set.contains(&index));
+        for at in 0..self.first.len() {
+            let index = self.first[at];
+            if out.len() >= goal {
+                return;
+            }
+            if !allowed(index) {
+                continue;
+            }
+            if self.open.get(index) {
+                if self.partials.len() >= self.in_hand_max && !self.make_room() {
+                    self.refused_for_room = true;
+                    break;
+                }
+                self.take_in_hand(link, index);
+            }
+            let only = self.partials.get(&index).and_then(|partial| partial.only);
+            if only.is_none_or(|only| only == link) {
+                self.ask_for(link, index, goal, out);
+            }
+        }
         let mut after = 0;
         while out.len() < goal {
             let in_hand = self.unasked.range(after..).copied().find(|index| {
@@ -260,11 +328,31 @@ impl Picker {
         if !self.in_end_game() {
             return;
         }
+        self.ask_again(link, pieces, count, out, |_| true);
+    }
+
+    /// Appends up to `count` blocks of late pieces that others were asked for already.
+    pub(crate) fn pick_late(&mut self, link: LinkId, pieces: &Bitfield, count: usize, out: &mut Vec<Block>) {
+        if !self.late.is_empty() {
+            let late = std::mem::take(&mut self.late);
+            self.ask_again(link, pieces, count, out, |index| late.contains(&index));
+            self.late = late;
+        }
+    }
+
+    fn ask_again(
+        &mut self,
+        link: LinkId,
+        pieces: &Bitfield,
+        count: usize,
+        out: &mut Vec<Block>,
+        wanted: impl Fn(u32) -> bool,
+    ) {
         let goal = out.len().saturating_add(count);
         for askers in 1..END_GAME_ASKERS {
             // From the back: what was asked for last is what the others will send last.
             for (&index, partial) in self.partials.iter_mut().rev() {
-                if !pieces.get(index) || partial.only.is_some_and(|only| only != link) {
+                if !wanted(index) || !pieces.get(index) || partial.only.is_some_and(|only| only != link) {
                     continue;
                 }
                 let blocks = self.shape.blocks_of(index);

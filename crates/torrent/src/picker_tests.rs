@@ -19,6 +19,7 @@ fn shape(pieces: u32) -> Shape {
     Shape {
         total: u64::from(pieces - 1) * u64::from(piece_len) + u64::from(BLOCK_LEN) * 3 / 2,
         piece_len,
+        short: Arc::default(),
     }
 }
 
@@ -194,6 +195,7 @@ fn pieces_in_hand_are_bounded_and_idle_ones_make_room() {
     let shape = Shape {
         total: 40 * (64 << 20),
         piece_len: 64 << 20,
+        short: Arc::default(),
     };
     let mut picker = Picker::new(shape, Bitfield::new(40), false, &mut rng());
     let full = Bitfield::full(40);

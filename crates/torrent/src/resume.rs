@@ -27,7 +27,7 @@ use crate::{Bitfield, InfoHash};
 
 const MAGIC: &[u8; 8] = b"DUNLRES1";
 const HEADER: usize = 40;
-/// The info dictionary, the bitfield, the files' states and something to spare.
+/// The info dictionary, the piece layers, the bitfield, the files' states and something to spare.
 const MAX_LEN: u64 = 2 * MAX_METAINFO_LEN as u64;
 /// Bytes of one file's state: presence, size, seconds, nanoseconds.
 const STATE_LEN: usize = 21;
@@ -43,6 +43,8 @@ pub struct Resume {
     pub dir: PathBuf,
     /// The raw info dictionary; `None` while a magnet link has not brought it yet.
     pub raw_info: Option<Bytes>,
+    /// BEP 52: the piece layers, as they stand in a .torrent file; `None` when there are none.
+    pub layers: Option<Bytes>,
     /// Its name for display while the info dictionary is missing.
     pub name: String,
     /// Tracker URLs in tiers.
@@ -126,6 +128,9 @@ impl Resume {
             return Ok(None);
         };
         let mut metainfo = Metainfo::from_info(raw_info, self.info_hash)?;
+        if let Some(layers) = &self.layers {
+            metainfo = metainfo.with_layers(layers)?;
+        }
         metainfo.trackers.clone_from(&self.trackers);
         Ok(Some(metainfo))
     }
@@ -173,6 +178,9 @@ impl Resume {
             .with("added", number(self.added));
         if let Some(raw_info) = &self.raw_info {
             root.insert("info", raw_info.to_vec());
+        }
+        if let Some(layers) = &self.layers {
+            root.insert("layers", layers.to_vec());
         }
         let mut bytes = MAGIC.to_vec();
         bytes.resize(HEADER, 0);
@@ -235,6 +243,10 @@ impl Resume {
                 .get(b"info")
                 .and_then(|info| info.as_bytes())
                 .map(Bytes::copy_from_slice),
+            layers: root
+                .get(b"layers")
+                .and_then(|layers| layers.as_bytes())
+                .map(Bytes::copy_from_slice),
             name: String::from_utf8_lossy(bytes("name")?).into_owned(),
             trackers: trackers.map(tier).collect(),
             have: Bitfield::from_wire(bytes("have")?, pieces).ok_or(Damaged("have"))?,
@@ -276,6 +288,7 @@ mod tests {
             info_hash: InfoHash([7; 20]),
             dir: "/some/where".into(),
             raw_info: Some(Bytes::from_static(b"d1:ai1ee")),
+            layers: Some(Bytes::from_static(b"de")),
             name: "name".into(),
             trackers: vec![vec!["http://a/".into(), "udp://b:1".into()], vec!["http://c/".into()]],
             have,

@@ -7,10 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rand::Rng;
+
 use dunlin_peer::{CloseReason, DialToken, DisconnectCause, Input, Link, LinkId, Machine, Now, Output};
 
 pub use crate::command::{AddTorrent, Command, Config, Done, Event, Job, Limits, Source};
 use crate::discovery::Discovery;
+use crate::lsd::Lsd;
 use crate::shared::Shared;
 pub use crate::status::{PeerFlags, PeerStatus, State, TorrentStatus, TrackerStatus};
 use crate::torrent::Torrent;
@@ -19,6 +22,8 @@ use crate::{InfoHash, PeerId, dht, disk, resume, swarm, utp};
 
 /// Time between two looks at everything.
 const TICK: Duration = Duration::from_secs(1);
+/// Torrents that the DHT is asked for at once.
+const MAX_SEARCHES: usize = 64;
 /// A link on which no handshake came for this long is closed.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -65,6 +70,8 @@ enum Place {
 pub struct Session {
     shared: Shared,
     torrents: BTreeMap<InfoHash, Torrent>,
+    /// The other names of torrents that have two (BEP 52), with the one that they go by here.
+    aliases: BTreeMap<InfoHash, InfoHash>,
     /// Removed torrents that the disk still has open, with whether their files go too.
     closing: BTreeSet<InfoHash>,
     links: BTreeMap<LinkId, Place>,
@@ -72,6 +79,11 @@ pub struct Session {
     /// Dials to repeat in another way.
     again: Vec<Dial>,
     discovery: Option<Discovery>,
+    lsd: Option<Lsd>,
+    /// When which torrent is to be looked for; those that are being looked for, or have no use for it, are not here.
+    searches: BTreeSet<(Now, InfoHash)>,
+    /// How many are being looked for.
+    searching: usize,
     reads_paused: bool,
     next_tick: Now,
     stop_told: bool,
@@ -84,12 +96,16 @@ impl Session {
         let dht = shared.config.dht.take();
         Self {
             discovery: dht.map(|config| Discovery::new(&config, now, &mut shared.rng)),
+            lsd: shared.config.lsd.then(|| Lsd::new(shared.rng.random())),
             shared,
             torrents: BTreeMap::new(),
+            aliases: BTreeMap::new(),
             closing: BTreeSet::new(),
             links: BTreeMap::new(),
             dials: BTreeMap::new(),
             again: Vec::new(),
+            searches: BTreeSet::new(),
+            searching: 0,
             reads_paused: false,
             next_tick: now + TICK,
             stop_told: false,
@@ -108,15 +124,15 @@ impl Session {
 
     fn command(&mut self, now: Now, command: Command) {
         let shared = &mut self.shared;
-        let mut with = |info_hash: InfoHash, act: &mut dyn FnMut(&mut Torrent, &mut Shared)| match self
-            .torrents
-            .get_mut(&info_hash)
-        {
-            Some(torrent) => act(torrent, shared),
-            None => shared.out.event(Event::Error {
-                info_hash,
-                text: "no such torrent".to_owned(),
-            }),
+        let mut with = |name: InfoHash, act: &mut dyn FnMut(&mut Torrent, &mut Shared)| {
+            let info_hash = self.aliases.get(&name).copied().unwrap_or(name);
+            match self.torrents.get_mut(&info_hash) {
+                Some(torrent) => act(torrent, shared),
+                None => shared.out.event(Event::Error {
+                    info_hash,
+                    text: "no such torrent".to_owned(),
+                }),
+            }
         };
         match command {
             Command::Add(add) => self.add(now, *add),
@@ -125,11 +141,32 @@ impl Session {
                 delete_files,
             } => self.remove(now, info_hash, delete_files),
             Command::Pause { info_hash } => with(info_hash, &mut |torrent, shared| torrent.pause(now, shared)),
-            Command::Resume { info_hash } => with(info_hash, &mut |torrent, shared| torrent.unpause(now, shared)),
-            Command::Recheck { info_hash } => with(info_hash, &mut |torrent, shared| torrent.recheck(now, shared)),
+            Command::Resume { info_hash } => {
+                search_now(&mut self.searches, now, info_hash);
+                with(info_hash, &mut |torrent, shared| torrent.unpause(now, shared))
+            }
+            Command::Recheck { info_hash } => {
+                search_now(&mut self.searches, now, info_hash);
+                with(info_hash, &mut |torrent, shared| torrent.recheck(now, shared))
+            }
             Command::AddPeers { info_hash, peers } => with(info_hash, &mut |torrent, shared| {
                 torrent.learn(now, shared, &peers, swarm::Source::User);
             }),
+            Command::Read(request) => {
+                let info_hash = self
+                    .aliases
+                    .get(&request.info_hash)
+                    .copied()
+                    .unwrap_or(request.info_hash);
+                match self.torrents.get_mut(&info_hash) {
+                    Some(torrent) => torrent.read_stream(now, shared, &request),
+                    None => shared.out.event(Event::Read {
+                        ticket: request.ticket,
+                        result: Err("no such torrent".to_owned()),
+                    }),
+                }
+            }
+            Command::EndStream { info_hash, stream } => with(info_hash, &mut |torrent, _| torrent.end_stream(stream)),
             Command::Query { ticket } => {
                 let torrents = self.status(now);
                 self.shared.out.event(Event::Status { ticket, torrents });
@@ -140,7 +177,7 @@ impl Session {
     }
 
     fn add(&mut self, now: Now, add: AddTorrent) {
-        let info_hash = add.source.info_hash();
+        let info_hash = self.named(add.source.info_hash());
         if self.closing.contains(&info_hash) || self.shared.stopping {
             self.shared.out.event(Event::Error {
                 info_hash,
@@ -156,17 +193,45 @@ impl Session {
         let mut torrent = Torrent::new(now, add, &mut self.shared);
         self.shared.out.event(Event::Added { info_hash, new: true });
         torrent.start(now, &mut self.shared);
-        self.shared.config.torrent_keys.insert(info_hash);
         self.torrents.insert(info_hash, torrent);
+        self.searches.insert((now, info_hash));
+        if let Some(lsd) = &mut self.lsd {
+            lsd.insert(now, info_hash);
+        }
+        self.learn_names(info_hash);
+    }
+
+    /// The name under which a torrent that somebody calls so goes here.
+    fn named(&self, name: InfoHash) -> InfoHash {
+        self.aliases.get(&name).copied().unwrap_or(name)
+    }
+
+    /// Answers to all names of a torrent.
+    fn learn_names(&mut self, info_hash: InfoHash) {
+        let Some(torrent) = self.torrents.get(&info_hash) else {
+            return;
+        };
+        for name in torrent.names() {
+            self.shared.config.torrent_keys.insert(name);
+            if !self.torrents.contains_key(&name) {
+                self.aliases.insert(name, info_hash);
+            }
+        }
     }
 
     fn remove(&mut self, now: Now, info_hash: InfoHash, delete_files: bool) {
+        let info_hash = self.named(info_hash);
         let Some(mut torrent) = self.torrents.remove(&info_hash) else {
             let error = Some("no such torrent".to_owned());
             self.shared.out.event(Event::Removed { info_hash, error });
             return;
         };
-        self.shared.config.torrent_keys.remove(info_hash);
+        for name in torrent.names() {
+            if name == info_hash || self.aliases.get(&name) == Some(&info_hash) {
+                self.aliases.remove(&name);
+                self.shared.config.torrent_keys.remove(name);
+            }
+        }
         torrent.leave(now, &mut self.shared, &CloseReason::benign("torrent was removed"));
         torrent.abandon_writes(&mut self.shared);
         self.closing.insert(info_hash);
@@ -204,20 +269,27 @@ impl Session {
             if dial.encrypted {
                 self.shared.out.send(link.id, Message::Encrypt(dial.info_hash));
             }
-            self.shake(link.id, dial.info_hash);
+            self.shake(link.id, dial.info_hash, dial.info_hash);
         }
         self.links.insert(link.id, Place::Shaking { link, dial, since: now });
     }
 
-    fn shake(&mut self, link: LinkId, info_hash: InfoHash) {
-        let reserved = Reserved::OURS;
+    /// Shakes hands about a torrent under one of its names.
+    fn shake(&mut self, link: LinkId, info_hash: InfoHash, name: InfoHash) {
+        let mut reserved = Reserved::OURS;
+        if self.discovery.is_some() {
+            reserved = reserved.with_dht();
+        }
+        if self
+            .torrents
+            .get(&info_hash)
+            .is_some_and(|torrent| torrent.name_v2().is_some())
+        {
+            reserved = reserved.with_v2();
+        }
         let handshake = Handshake {
-            reserved: if self.discovery.is_some() {
-                reserved.with_dht()
-            } else {
-                reserved
-            },
-            info_hash,
+            reserved,
+            info_hash: name,
             peer_id: self.shared.peer_id,
         };
         self.shared.out.send(link, Message::Handshake(handshake));
@@ -269,7 +341,7 @@ impl Session {
 
     /// The peer's handshake is here.
     fn shaken(&mut self, now: Now, link: Link, dial: Option<Dial>, theirs: &Handshake) {
-        let info_hash = theirs.info_hash;
+        let info_hash = self.named(theirs.info_hash);
         let dialled = dial.map(|dial| dial.info_hash);
         if dialled.is_some_and(|expected| expected != info_hash) {
             self.dial_ended(now, dialled, link.addr);
@@ -283,12 +355,12 @@ impl Session {
                 torrent.is_myself(link.addr);
             } else {
                 // Our own other end knows the address, and learns from the answer whose it is.
-                self.shake(link.id, info_hash);
+                self.shake(link.id, info_hash, theirs.info_hash);
             }
             return self.close(link.id, CloseReason::benign("connected to myself"));
         }
         if dialled.is_none() {
-            self.shake(link.id, info_hash);
+            self.shake(link.id, info_hash, theirs.info_hash);
         }
         let Some(torrent) = self.torrents.get_mut(&info_hash) else {
             return;
@@ -351,7 +423,7 @@ impl Session {
                 }
             }
             Done::Announced { request, result } => {
-                if let Some(torrent) = self.torrents.get_mut(&request.announce.info_hash) {
+                if let Some(torrent) = self.torrents.get_mut(&self.named(request.announce.info_hash)) {
                     torrent.announced(now, &mut self.shared, &request, &result);
                 }
             }
@@ -374,33 +446,70 @@ impl Session {
             self.unshaken(now, dial, addr, true);
             self.close(id, CloseReason::benign("no handshake"));
         }
-        for torrent in self.torrents.values_mut() {
+        for (&info_hash, torrent) in &mut self.torrents {
             torrent.tick(now, &mut self.shared);
+            if torrent.has_due(now) {
+                self.shared.eager.insert(info_hash);
+            }
+        }
+    }
+
+    /// Takes a message of a peer in the house.
+    fn heard_local(&mut self, now: Now, from: SocketAddr, bytes: &[u8]) {
+        let Some((peer, named)) = self.lsd.as_ref().and_then(|lsd| lsd.read(from, bytes)) else {
+            return;
+        };
+        for name in named {
+            let info_hash = self.named(name);
+            if let Some(torrent) = self.torrents.get_mut(&info_hash).filter(|torrent| torrent.is_open()) {
+                torrent.learn(now, &mut self.shared, &[peer], swarm::Source::Lsd);
+            }
         }
     }
 
     /// Lets the DHT search for the torrents that want it, sends what it says and takes what it found.
     fn discover(&mut self, now: Now) {
+        if let Some(lsd) = &mut self.lsd {
+            let torrents = &self.torrents;
+            lsd.announce(now, &mut self.shared, |info_hash| {
+                Some(torrents.get(&info_hash)?.is_open())
+            });
+        }
         let Some(discovery) = &mut self.discovery else {
             return;
         };
         let ready = discovery.is_ready();
-        for (info_hash, torrent) in &mut self.torrents {
-            if ready && torrent.wants_search(now, &self.shared) {
-                discovery.search(now, *info_hash, self.shared.config.listen_port);
+        while ready
+            && self.searching < MAX_SEARCHES
+            && let Some(&(due, info_hash)) = self.searches.first().filter(|(due, _)| *due <= now)
+        {
+            self.searches.remove(&(due, info_hash));
+            if let Some(torrent) = self.torrents.get_mut(&info_hash)
+                && torrent.begin_search(&self.shared)
+            {
+                self.searching += 1;
+                for name in torrent.names() {
+                    discovery.search(now, name, self.shared.config.listen_port);
+                }
             }
         }
         let lost = discovery.nodes() == 0;
         for event in discovery.carry_out(&mut self.shared) {
             match event {
                 dht::Event::Peers { info_hash, peers } => {
+                    let info_hash = self.aliases.get(&info_hash).copied().unwrap_or(info_hash);
                     if let Some(torrent) = self.torrents.get_mut(&info_hash) {
                         torrent.learn(now, &mut self.shared, &peers, swarm::Source::Dht);
                     }
                 }
                 dht::Event::Searched { info_hash, .. } => {
+                    // Under the other name of a hybrid it was looked for, too.
+                    if !self.aliases.contains_key(&info_hash) {
+                        self.searching = self.searching.saturating_sub(1);
+                    }
                     if let Some(torrent) = self.torrents.get_mut(&info_hash) {
-                        torrent.searched(now, &mut self.shared, lost);
+                        let next = torrent.searched(now, &mut self.shared, lost);
+                        self.searches.insert((next, info_hash));
                     }
                 }
                 dht::Event::Item { .. } | dht::Event::Stored { .. } => {}
@@ -410,6 +519,9 @@ impl Session {
 
     /// What follows from any input: dials, reading paused or resumed, the end.
     fn settle(&mut self, now: Now) {
+        for info_hash in std::mem::take(&mut self.shared.renamed) {
+            self.learn_names(info_hash);
+        }
         self.discover(now);
         let limits = self.shared.config.limits;
         let mut room = limits.dials.saturating_sub(self.dials.len());
@@ -421,10 +533,13 @@ impl Session {
         }
         let encrypted = self.shared.config.encryption != Encryption::Off;
         let mut dials = Vec::new();
-        for (&info_hash, torrent) in &mut self.torrents {
-            if room.min(links_left) == 0 {
-                break;
-            }
+        let mut eager = std::mem::take(&mut self.shared.eager);
+        while room.min(links_left) > 0
+            && let Some(info_hash) = eager.pop_first()
+        {
+            let Some(torrent) = self.torrents.get_mut(&info_hash) else {
+                continue;
+            };
             for addr in torrent.take_dials(now, &self.shared, room.min(links_left)) {
                 dials.push(Dial {
                     info_hash,
@@ -436,6 +551,8 @@ impl Session {
                 links_left -= 1;
             }
         }
+        // Who had no room waits for it.
+        self.shared.eager.append(&mut eager);
         for dial in dials {
             self.dial(dial);
         }
@@ -472,6 +589,12 @@ impl Session {
     }
 }
 
+/// Has a torrent looked for at once instead of when its turn comes.
+fn search_now(searches: &mut BTreeSet<(Now, InfoHash)>, now: Now, info_hash: InfoHash) {
+    searches.retain(|(_, other)| *other != info_hash);
+    searches.insert((now, info_hash));
+}
+
 impl Machine for Session {
     type Msg = Message;
     type Command = Command;
@@ -496,6 +619,9 @@ impl Machine for Session {
             }
             Input::Disconnected { link, cause } => self.disconnected(now, link, &cause),
             Input::Datagram { from, bytes } => {
+                if bytes.first() == Some(&b'B') {
+                    self.heard_local(now, from, &bytes);
+                }
                 // A message of the DHT is a bencoded dictionary.
                 if let (Some(discovery), Some(b'd')) = (&mut self.discovery, bytes.first()) {
                     discovery.receive(now, from, &bytes);

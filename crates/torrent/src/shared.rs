@@ -1,13 +1,15 @@
 //! What all torrents of a session share: settings, randomness, the outbox, and the bound on unwritten bytes.
 
+use std::collections::BTreeSet;
+
 use dunlin_peer::{CloseReason, LinkId, Outbox, Output};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::PeerId;
 use crate::command::{Config, Event, Job};
 use crate::disk;
 use crate::wire::Message;
+use crate::{InfoHash, PeerId};
 
 /// Shared by the torrents of one session.
 #[derive(Debug)]
@@ -24,6 +26,10 @@ pub(crate) struct Shared {
     pub(crate) links: usize,
     /// The program is about to end.
     pub(crate) stopping: bool,
+    /// Torrents that may have somebody to dial.
+    pub(crate) eager: BTreeSet<InfoHash>,
+    /// Torrents of which more names are known than before.
+    pub(crate) renamed: Vec<InfoHash>,
     next_ticket: u64,
 }
 
@@ -40,6 +46,8 @@ impl Shared {
             dirty: 0,
             links: 0,
             stopping: false,
+            eager: BTreeSet::new(),
+            renamed: Vec::new(),
             next_ticket: 0,
         }
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use dunlin_peer::{Direction, LinkId};
 use serde::Serialize;
 
-use crate::InfoHash;
+use crate::{InfoHash, InfoHashV2};
 
 /// What a torrent is doing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -31,6 +31,8 @@ pub enum State {
 pub struct TorrentStatus {
     /// Which torrent.
     pub info_hash: InfoHash,
+    /// Its hash in version 2 (BEP 52), when it has one.
+    pub info_hash_v2: Option<InfoHashV2>,
     /// Its name, or what a magnet link calls it.
     pub name: String,
     /// What it is doing.

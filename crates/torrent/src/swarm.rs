@@ -27,6 +27,8 @@ const FAILURES_MAX: u32 = 6;
 pub(crate) enum Source {
     /// A peer that dialled us and said where it listens.
     Inbound,
+    /// A peer in the house that said so by multicast.
+    Lsd,
     /// Another peer.
     Pex,
     /// A node of the DHT.
@@ -115,7 +117,6 @@ impl Swarm {
     }
 
     /// When the next address may be dialled.
-    #[cfg(test)]
     pub(crate) fn next_due(&self) -> Option<Now> {
         self.queue.first().map(|(at, _, _)| *at)
     }
@@ -130,7 +131,7 @@ impl Swarm {
         }
         let (first, longest) = match known.source {
             Source::User => BACKOFF_NAMED,
-            Source::Inbound | Source::Pex | Source::Dht | Source::Tracker => (BACKOFF_FIRST, BACKOFF_MAX),
+            Source::Inbound | Source::Lsd | Source::Pex | Source::Dht | Source::Tracker => (BACKOFF_FIRST, BACKOFF_MAX),
         };
         let pause = first.saturating_mul(1 << (known.failures - 1).min(12)).min(longest);
         self.requeue(addr, now + pause);
@@ -154,7 +155,7 @@ impl Swarm {
         known.failures = 0;
         let pause = match known.source {
             Source::User => BACKOFF_NAMED.0,
-            Source::Inbound | Source::Pex | Source::Dht | Source::Tracker => AFTER_LINK,
+            Source::Inbound | Source::Lsd | Source::Pex | Source::Dht | Source::Tracker => AFTER_LINK,
         };
         self.requeue(addr, now + pause);
     }

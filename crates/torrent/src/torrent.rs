@@ -4,12 +4,14 @@
 mod checking;
 mod download;
 mod fetch;
+mod hashes;
 mod lifecycle;
 mod links;
 mod messages;
 pub(crate) mod pex;
 mod search;
 mod snapshot;
+mod stream;
 mod upload;
 
 use std::collections::BTreeMap;
@@ -23,6 +25,7 @@ use crate::announce::Announcer;
 use crate::blame::{Blame, Sender};
 use crate::choker::Choker;
 use crate::command::{AddTorrent, Source};
+use crate::layers::{LayerFetch, Tree};
 use crate::metadata::MetadataFetch;
 use crate::peer_link::PeerLink;
 use crate::picker::Picker;
@@ -31,7 +34,7 @@ use crate::resume::Resume;
 use crate::shared::Shared;
 use crate::swarm::{self, Swarm};
 use crate::wire::Block;
-use crate::{InfoHash, Metainfo};
+use crate::{InfoHash, InfoHashV2, Metainfo};
 use checking::Checking;
 
 /// How far the torrent has come.
@@ -39,6 +42,8 @@ use checking::Checking;
 pub(crate) enum Stage {
     /// The info dictionary is being fetched.
     Metadata(MetadataFetch),
+    /// The piece layers of a version 2 torrent are being fetched.
+    Layers(LayerFetch),
     /// The disk is being asked what is there.
     Checking(Checking),
     /// Pieces are fetched and served.
@@ -52,10 +57,19 @@ struct Write {
     from: Vec<LinkId>,
 }
 
-/// Blocks on their way from the disk to a peer.
+/// Who wants blocks from the disk.
+#[derive(Clone, Copy, Debug)]
+enum Reader {
+    /// A peer.
+    Peer(LinkId),
+    /// Somebody who reads the torrent, by the ticket of the question.
+    Stream(u64),
+}
+
+/// Blocks on their way from the disk.
 #[derive(Debug)]
 struct Read {
-    link: LinkId,
+    reader: Reader,
     blocks: Vec<Block>,
 }
 
@@ -74,9 +88,13 @@ struct Saves {
 #[derive(Debug)]
 pub(crate) struct Torrent {
     info_hash: InfoHash,
+    /// What a magnet link says.
+    promised_v2: Option<InfoHashV2>,
     name: String,
     dir: PathBuf,
     meta: Option<Arc<Metainfo>>,
+    /// The metainfo came from peers, and nobody was told of it yet.
+    untold: bool,
     trackers: Vec<Vec<String>>,
     seed_only: bool,
     sequential: bool,
@@ -101,6 +119,9 @@ pub(crate) struct Torrent {
 
     writes: BTreeMap<u32, Write>,
     reads: BTreeMap<u64, Read>,
+    streams: BTreeMap<u64, stream::Stream>,
+    /// Of the file whose hashes were asked for last.
+    tree: Option<Tree>,
     down: Meter,
     up: Meter,
     /// From earlier runs.
@@ -115,12 +136,14 @@ impl Torrent {
     pub(crate) fn new(now: Now, add: AddTorrent, shared: &mut Shared) -> Self {
         let info_hash = add.source.info_hash();
         let resume = add.resume.filter(|resume| resume.info_hash == info_hash);
+        let mut promised_v2 = None;
         let (mut meta, mut name, mut trackers, mut peers) = match add.source {
             Source::Metainfo(meta) => {
                 let (name, trackers) = (meta.name.clone(), meta.trackers.clone());
                 (Some(meta), name, trackers, Vec::new())
             }
             Source::Magnet(magnet) => {
+                promised_v2 = magnet.info_hash_v2;
                 let name = magnet.name.unwrap_or_else(|| info_hash.to_string());
                 // BEP 9 knows no tiers: each tracker of a link is one of its own.
                 let trackers = magnet.trackers.into_iter().map(|url| vec![url]).collect();
@@ -150,8 +173,10 @@ impl Torrent {
         let announcer = Announcer::new(&trackers, &mut shared.rng);
         Self {
             info_hash,
+            promised_v2,
             name,
             dir: add.dir,
+            untold: false,
             meta,
             trackers,
             seed_only: add.seed_only,
@@ -179,10 +204,28 @@ impl Torrent {
             senders: BTreeMap::new(),
             writes: BTreeMap::new(),
             reads: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            tree: None,
             down: Meter::default(),
             up: Meter::default(),
             wasted: 0,
         }
+    }
+
+    /// Under which names peers, trackers and the DHT know the torrent, the one that it goes by here first.
+    pub(crate) fn names(&self) -> Vec<InfoHash> {
+        let mut names = vec![self.info_hash];
+        names.extend(self.promised_v2.map(|hash| hash.truncated()));
+        names.extend(self.meta.iter().flat_map(|meta| meta.names()));
+        let mut seen = std::collections::BTreeSet::new();
+        names.retain(|name| seen.insert(*name));
+        names
+    }
+
+    /// The name of version 2 (BEP 52), when it has one.
+    pub(crate) fn name_v2(&self) -> Option<InfoHash> {
+        let known = self.meta.as_ref().and_then(|meta| meta.info_hash_v2);
+        known.or(self.promised_v2).map(|hash| hash.truncated())
     }
 
     /// The links that stand.
@@ -208,6 +251,11 @@ impl Torrent {
             && matches!(&self.stage, Stage::Active(picker) if !picker.is_complete())
     }
 
+    /// Its peers may be looked for everywhere: it runs and is not private (BEP 27).
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_running() && self.meta.as_ref().is_none_or(|meta| !meta.private)
+    }
+
     /// Links are of use to it.
     fn is_running(&self) -> bool {
         !self.paused && (self.error.is_none() || matches!(self.stage, Stage::Active(_)))
@@ -223,20 +271,13 @@ impl Torrent {
         let Stage::Active(picker) = &self.stage else {
             return 0;
         };
-        let shape = picker.shape();
-        let have = picker.have();
-        let whole = u64::from(have.count()) * u64::from(shape.piece_len);
-        // The last piece may be shorter than the others.
-        match shape.pieces().checked_sub(1) {
-            Some(last) if have.get(last) => whole - u64::from(shape.piece_len - shape.len_of(last)),
-            _ => whole,
-        }
+        picker.shape().bytes_of(picker.have())
     }
 
     /// Bytes still missing; `u64::MAX` while nobody knows.
     fn left_bytes(&self) -> u64 {
         match &self.meta {
-            Some(meta) => meta.total_length.saturating_sub(self.done_bytes()),
+            Some(meta) => meta.content_length().saturating_sub(self.done_bytes()),
             None => u64::MAX,
         }
     }
@@ -246,6 +287,12 @@ impl Torrent {
         for &addr in peers {
             self.swarm.learn(now, addr, source, &mut shared.rng);
         }
+        shared.eager.insert(self.info_hash);
+    }
+
+    /// Whether somebody may be dialled now.
+    pub(crate) fn has_due(&self, now: Now) -> bool {
+        self.is_running() && self.swarm.next_due().is_some_and(|due| due <= now)
     }
 
     /// Addresses to dial now, at most `room`.

@@ -1,9 +1,10 @@
-//! The peer wire: BEP 3's messages, BEP 6 (fast), BEP 10 (extensions), BEP 9 (metadata), BEP 11 (peer exchange),
+//! The peer wire: BEP 3's messages, BEP 52's (hashes), BEP 6 (fast), BEP 10 (extensions), BEP 9 (metadata), BEP 11 (peer exchange),
 //! message stream encryption.
 
 mod codec;
 mod ext;
 mod framing;
+mod hashes;
 mod mse;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use crate::{InfoHash, PeerId};
 pub use codec::Codec;
 pub use ext::{ExtHandshake, ExtensionIds, Metadata, Pex, PexFlags};
+pub use hashes::{HashRequest, MAX_HASHES};
 pub use mse::{Encryption, TorrentKeys};
 
 /// Requests are for this many bytes or less (BEP 3): what everybody asks for and everybody answers.
@@ -56,6 +58,13 @@ impl Reserved {
     #[must_use]
     pub fn with_dht(mut self) -> Self {
         self.0[7] |= 0x01;
+        self
+    }
+
+    /// These, and version 2 of the torrent (BEP 52).
+    #[must_use]
+    pub fn with_v2(mut self) -> Self {
+        self.0[7] |= 0x10;
         self
     }
 
@@ -130,6 +139,17 @@ pub enum Message {
     Pex(Pex),
     /// BEP 54: the sender no longer has a piece. Sent only when the peer's handshake names `lt_donthave`.
     DontHave(u32),
+    /// BEP 52: asks for nodes of a file's hash tree.
+    HashRequest(HashRequest),
+    /// BEP 52: the nodes that were asked for.
+    Hashes {
+        /// The request.
+        request: HashRequest,
+        /// 32 bytes each: those of the layer, then those beside their way to the root.
+        hashes: Bytes,
+    },
+    /// BEP 52: a request that will not be answered.
+    HashReject(HashRequest),
     /// A message that we do not know; its content was skipped. Never sent.
     Unknown {
         /// The message id, or 20 for an extension that we did not offer.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dunlin_torrent::Metainfo;
-use dunlin_torrent::create::{CreateError, Options, create};
+use dunlin_torrent::create::{CreateError, Options, Version, create};
 use dunlin_torrent::disk::{Disk, Done, Job};
 use dunlin_torrent::metainfo::MetainfoError;
 use serde_json::Value;
@@ -111,10 +111,106 @@ fn we_read_what_libtorrent_reads() {
 }
 
 #[test]
-fn version_two_alone_is_refused_in_clear_words() {
-    let error = Metainfo::parse(&torrent("v2")).unwrap_err();
-    assert_eq!(error, MetainfoError::VersionTwo);
-    assert!(error.to_string().contains("version 2"), "{error}");
+fn version_two_is_read_as_libtorrent_reads_it() {
+    let (bytes, want) = (torrent("v2"), expected("v2"));
+    let metainfo = Metainfo::parse(&bytes).unwrap();
+    assert_eq!(metainfo.info_hash_v1, None);
+    let hash = metainfo.info_hash_v2.unwrap();
+    assert_eq!(hash.truncated(), metainfo.info_hash);
+    assert_eq!(metainfo.files.len(), 1);
+    assert_eq!(metainfo.files[0].path.to_str(), want["files"][0]["path"].as_str());
+    assert_eq!(metainfo.content_length(), 20_000);
+    assert_eq!(metainfo.piece_count(), 2);
+    assert_eq!([metainfo.piece_len(0), metainfo.piece_len(1)], [16_384, 3_616]);
+    assert!(metainfo.missing_layers().is_empty());
+    assert_eq!(Metainfo::parse(&metainfo.to_bytes()).unwrap(), metainfo);
+    // By a magnet link it comes without its layers.
+    let from_peers = Metainfo::from_info(&metainfo.raw_info, metainfo.info_hash).unwrap();
+    assert_eq!(
+        from_peers.missing_layers(),
+        [(metainfo.files[0].pieces_root.unwrap(), 2)]
+    );
+    // A changed layer does not lead to the root.
+    let at = bytes.windows(12).position(|part| part == b"piece layers").unwrap() + 60;
+    let mut other = bytes.clone();
+    other[at] ^= 1;
+    assert_eq!(
+        Metainfo::parse(&other).unwrap_err(),
+        MetainfoError::Field("piece layers")
+    );
+
+    // The same content makes the same torrent.
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("v2")).unwrap();
+    fs::write(dir.path().join("v2/one"), content(1, 20_000)).unwrap();
+    let options = Options {
+        version: Version::V2,
+        piece_length: Some(16_384),
+        ..Options::default()
+    };
+    let created = create(&dir.path().join("v2"), &options, &|_, _| {}).unwrap();
+    assert_eq!(created.metainfo.raw_info, metainfo.raw_info);
+    assert_eq!(created.metainfo.layers, metainfo.layers);
+}
+
+/// The hybrid that BEP 52's authors published for tests, whose hashes are on record.
+#[test]
+fn the_published_hybrid_is_read() {
+    let metainfo = Metainfo::parse(&torrent("bep52-hybrid")).unwrap();
+    assert_eq!(
+        metainfo.info_hash_v1.unwrap().to_string(),
+        "631a31dd0a46257d5078c0dee4e66e26f73e42ac"
+    );
+    assert_eq!(
+        metainfo.info_hash_v2.unwrap().to_string(),
+        "d8dd32ac93357c368556af3ac1d95c9d76bd0dff6fa9833ecdac3d53134efabb"
+    );
+    assert_eq!((metainfo.piece_count(), metainfo.piece_length), (1715, 524_288));
+    assert_eq!(metainfo.files.iter().filter(|file| !file.pad).count(), 9);
+    assert!(metainfo.missing_layers().is_empty());
+    assert!((0..1715).all(|piece| metainfo.piece_root(piece).is_some()));
+    let by_v2 = Metainfo::from_info(&metainfo.raw_info, metainfo.info_hash_v2.unwrap().truncated()).unwrap();
+    assert_eq!(by_v2.info_hash_v1, metainfo.info_hash_v1);
+    assert_eq!(by_v2.info_hash, metainfo.info_hash_v2.unwrap().truncated());
+}
+
+/// A hybrid is verified in both ways: a piece that only SHA-1 would let pass does not count.
+#[test]
+fn the_halves_of_a_hybrid_have_to_agree() {
+    let bytes = torrent("hybrid");
+    let metainfo = Metainfo::parse(&bytes).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    write_content(dir.path(), "hybrid");
+    let checked = |metainfo: Metainfo| {
+        let disk = Disk::default();
+        let info_hash = metainfo.info_hash;
+        let pieces = 0..metainfo.piece_count();
+        let open = Job::Open {
+            metainfo: Arc::new(metainfo),
+            dir: dir.path().into(),
+            resume: None,
+            read_only: true,
+        };
+        disk.run(open);
+        match disk.run(Job::Check { info_hash, pieces }) {
+            Done::Checked { result, .. } => result.unwrap().len(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let pieces = metainfo.piece_count() as usize;
+    assert_eq!(checked(metainfo.clone()), pieces);
+    let mut lying = metainfo.clone();
+    let root = lying.files[0].pieces_root.unwrap();
+    let mut layer = lying.layers[&root].to_vec();
+    layer[0] ^= 1;
+    lying.layers.insert(root, layer.into());
+    assert_eq!(checked(lying), pieces - 1);
+
+    let mut other = bytes.clone();
+    let at = other.windows(9).position(|part| part == b"file tree").unwrap() + 12;
+    assert_eq!(other[at], b'x');
+    other[at] = b'w';
+    assert_eq!(Metainfo::parse(&other).unwrap_err(), MetainfoError::Inconsistent);
 }
 
 #[test]

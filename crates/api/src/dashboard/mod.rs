@@ -20,6 +20,7 @@ pub use token::Token;
 
 use crate::backend::{Node, Stop};
 use crate::http::{self, Hosts};
+use crate::stream;
 use feed::Feed;
 
 /// State shared by all requests of one dashboard.
@@ -36,12 +37,13 @@ pub(crate) struct Site {
 pub fn router(node: Arc<Node>, token: Token, hosts: Hosts, port: u16) -> Router {
     let feed = Feed::start(Arc::clone(&node));
     let site = Arc::new(Site {
-        node,
-        token,
+        node: Arc::clone(&node),
+        token: token.clone(),
         hosts,
         cookie: format!("dunlin-{port}"),
         feed,
     });
+    let streams = stream::router(Arc::clone(&node), stream::Key::of(token.as_str()));
     let open = Router::new()
         .route("/style.css", get(pages::style))
         .route("/app.js", get(pages::script))
@@ -58,7 +60,8 @@ pub fn router(node: Arc<Node>, token: Token, hosts: Hosts, port: u16) -> Router 
     open.merge(guarded)
         .fallback(pages::not_found)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&site), pages::protect))
-        .with_state(site)
+        .with_state(Arc::clone(&site))
+        .merge(streams.layer(axum::middleware::from_fn_with_state(site, pages::allow_host)))
 }
 
 /// Serves the dashboard on `listener` until `stop` is pulled. `host_names` are names besides loopback by which it may

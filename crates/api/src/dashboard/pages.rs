@@ -18,7 +18,7 @@ pub(super) async fn protect(State(site): State<Arc<Site>>, request: Request, nex
     let mut response = if site.hosts.allow(request.headers()) {
         next.run(request).await
     } else {
-        (StatusCode::FORBIDDEN, "The Host header does not name this server\n").into_response()
+        wrong_host()
     };
     let fixed = [
         (header::CONTENT_SECURITY_POLICY, POLICY),
@@ -33,6 +33,19 @@ pub(super) async fn protect(State(site): State<Arc<Site>>, request: Request, nex
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+/// Refuses requests for another host's name.
+pub(super) async fn allow_host(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
+    if site.hosts.allow(request.headers()) {
+        next.run(request).await
+    } else {
+        wrong_host()
+    }
+}
+
+fn wrong_host() -> Response {
+    (StatusCode::FORBIDDEN, "The Host header does not name this server\n").into_response()
 }
 
 pub(super) async fn index() -> Html<&'static str> {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::error::{DESERIALIZATION_ERROR, INTERNAL_ERROR, INVALID_ADDRESS_OR_KEY, INVALID_PARAMETER, RpcError};
 use super::method::{Answer, Call};
 use crate::backend::{AddRequest, AddSource, BackendError, InfoHash, Source, TorrentStatus};
+use crate::stream;
 
 fn status_json(status: &TorrentStatus) -> Answer {
     serde_json::to_value(status).map_err(|err| RpcError::new(INTERNAL_ERROR, err.to_string()))
@@ -98,6 +99,42 @@ pub(crate) async fn recheck(call: Call) -> Answer {
     Ok(Value::Null)
 }
 
+/// Bytes of a file that lie in verified pieces.
+fn done_bytes(metainfo: &Metainfo, pieces: &[u8], file: &dunlin_torrent::metainfo::File) -> u64 {
+    let have = |piece: u32| {
+        pieces
+            .get(piece as usize / 8)
+            .is_some_and(|byte| byte & (0x80 >> (piece % 8)) != 0)
+    };
+    let part = |piece: u32| {
+        let start = metainfo.piece_offset(piece).max(file.offset);
+        let end = (metainfo.piece_offset(piece) + u64::from(metainfo.piece_length)).min(file.range().end);
+        end.saturating_sub(start)
+    };
+    metainfo.pieces_of(file).filter(|&piece| have(piece)).map(part).sum()
+}
+
+/// Where a player finds a torrent's files.
+pub(crate) async fn stream(call: Call) -> Answer {
+    let info_hash = info_hash(&call)?;
+    let metainfo = call.torrent()?.metainfo(info_hash).await?;
+    let base = call.shared.node.streams.of(info_hash);
+    let base = base.ok_or_else(|| BackendError::Unavailable("streams need the dashboard, which is off".to_owned()))?;
+    let files = metainfo.map(|metainfo| {
+        let file = |(index, file): (usize, &dunlin_torrent::metainfo::File)| {
+            json!({
+                "index": index,
+                "path": file.path.to_string_lossy(),
+                "length": file.length,
+                "type": stream::media_type(file),
+                "url": format!("{base}/{}", stream::address(index, file)),
+            })
+        };
+        stream::files(&metainfo).map(file).collect::<Vec<_>>()
+    });
+    Ok(json!({ "playlist": format!("{base}/playlist.m3u"), "files": files }))
+}
+
 pub(crate) async fn info(call: Call) -> Answer {
     let info_hash = info_hash(&call)?;
     let torrent = call.torrent()?;
@@ -109,10 +146,16 @@ pub(crate) async fn info(call: Call) -> Answer {
     let status = status.ok_or_else(|| BackendError::NotFound(format!("there is no torrent {info_hash}")))?;
     let mut map = status_json(&status)?;
     let files = torrent.metainfo(info_hash).await?.map(|metainfo| {
-        let file = |file: &dunlin_torrent::metainfo::File| {
-            json!({ "path": file.path.to_string_lossy(), "length": file.length, "offset": file.offset })
+        let file = |(index, file): (usize, &dunlin_torrent::metainfo::File)| {
+            json!({
+                "index": index,
+                "path": file.path.to_string_lossy(),
+                "length": file.length,
+                "offset": file.offset,
+                "done_bytes": done_bytes(&metainfo, &status.pieces, file),
+            })
         };
-        metainfo.files.iter().filter(|file| !file.pad).map(file).collect::<Vec<_>>()
+        stream::files(&metainfo).map(file).collect::<Vec<_>>()
     });
     if let Value::Object(map) = &mut map {
         map.insert("files".into(), files.into());

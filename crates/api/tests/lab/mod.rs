@@ -256,6 +256,7 @@ pub struct Shelf {
 pub fn torrent(info_hash: InfoHash, name: &str) -> TorrentStatus {
     TorrentStatus {
         info_hash,
+        info_hash_v2: None,
         name: name.into(),
         state: State::Downloading,
         error: None,
@@ -352,6 +353,12 @@ impl TorrentBackend for Shelf {
         self.change(info_hash, State::Checking)
     }
 
+    async fn read(&self, _: InfoHash, _: u64, _: u64, _: u32) -> Result<bytes::Bytes, BackendError> {
+        Err(BackendError::NotFound("no such torrent".into()))
+    }
+
+    fn end_stream(&self, _: InfoHash, _: u64) {}
+
     fn listening(&self) -> Vec<SocketAddr> {
         Vec::new()
     }
@@ -367,6 +374,7 @@ pub fn node(lab: &Arc<Lab>, shelf: &Arc<Shelf>) -> Arc<Node> {
         bitcoin: Some(Arc::clone(lab) as Arc<dyn BitcoinBackend>),
         torrent: Some(Arc::clone(shelf) as Arc<dyn TorrentBackend>),
         zmq: None,
+        streams: Default::default(),
         stop: Stop::new(),
     })
 }

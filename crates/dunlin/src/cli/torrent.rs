@@ -31,7 +31,7 @@ pub(crate) struct DiscoveryArgs {
     /// Do not use peer exchange
     #[arg(long, help_heading = "Torrents")]
     pub(crate) no_pex: bool,
-    /// Do not use local peer discovery (this version does not speak it yet)
+    /// Do not look for peers in the house (local service discovery)
     #[arg(long, help_heading = "Torrents")]
     pub(crate) no_lsd: bool,
     /// Do not use uTP
@@ -85,6 +85,37 @@ pub(crate) enum TorrentCommand {
     },
     /// One torrent of the running peer, with its peers
     Info {
+        #[command(flatten)]
+        client: ClientArgs,
+        /// Info hash
+        info_hash: String,
+    },
+    /// Play a torrent while it downloads: prints addresses for any player
+    #[command(
+        after_help = "Examples:\n  mpv $(dunlin torrent stream 'magnet:?xt=urn:btih:...')\n  \
+                            dunlin torrent stream c12fe1c06bba254a9dc9f519b335aa7c1367a88a --file 3"
+    )]
+    Stream {
+        #[command(flatten)]
+        client: ClientArgs,
+        /// Info hash of a torrent of the running peer, or a .torrent file, magnet link or http(s) address to add
+        source: String,
+        /// Only this file, by its index or the end of its path [default: a playlist, or the only file]
+        #[arg(long, value_name = "FILE")]
+        file: Option<String>,
+        /// A peer to ask (repeatable)
+        #[arg(long, value_name = "ADDR")]
+        peer: Vec<SocketAddr>,
+    },
+    /// The files of a torrent of the running peer
+    Files {
+        #[command(flatten)]
+        client: ClientArgs,
+        /// Info hash
+        info_hash: String,
+    },
+    /// Hash all files of a torrent of the running peer again
+    Recheck {
         #[command(flatten)]
         client: ClientArgs,
         /// Info hash
@@ -166,9 +197,15 @@ pub(crate) struct CreateArgs {
     /// Where to write the .torrent
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// The classic format, which every client reads (the only one this version makes)
-    #[arg(long)]
+    /// The classic format, which every client reads [default]
+    #[arg(long, group = "format")]
     pub(crate) v1: bool,
+    /// Version 2 (BEP 52): hash trees of SHA-256 for each file
+    #[arg(long, group = "format")]
+    pub(crate) v2: bool,
+    /// Both at once, for one swarm of old and new clients
+    #[arg(long, group = "format")]
+    pub(crate) hybrid: bool,
     /// Bytes for each piece, a power of two from 16384 [default: chosen by size]
     #[arg(long, value_name = "N")]
     pub(crate) piece_length: Option<u32>,

@@ -190,6 +190,7 @@ async fn serve(args: &RunArgs, dir: &Path, core: Option<&CoreFiles>) -> anyhow::
         bitcoin: bitcoin.clone().map(|part| part as _),
         torrent: torrent.clone().map(|part| part as _),
         zmq,
+        streams: dunlin_api::stream::Base::default(),
         stop: stop.clone(),
     });
 
@@ -260,6 +261,7 @@ async fn answer(
             let addr = listener.local_addr()?;
             let token = Token::load_or_create(&dir.join(API_TOKEN_FILE)).with_context(writing)?;
             std::fs::write(dir.join(API_ADDRESS_FILE), addr.to_string()).with_context(writing)?;
+            node.streams.set(addr, &dunlin_api::stream::Key::of(token.as_str()));
             Some((listener, token, addr))
         }
     };

@@ -11,10 +11,10 @@ use std::time::Duration;
 use anyhow::Context;
 use dunlin_net::ReactorConfig;
 use dunlin_torrent::command::{AddTorrent, Command, Config, DhtConfig, Event, Source};
-use dunlin_torrent::dht;
 use dunlin_torrent::utp::Transport;
 use dunlin_torrent::wire::{Codec, Encryption};
 use dunlin_torrent::{InfoHash, Metainfo, Session, resume};
+use dunlin_torrent::{dht, lsd};
 
 use super::answers::Answers;
 use super::torrent_jobs;
@@ -143,13 +143,14 @@ impl Torrent {
         let (encryption, torrent_keys) = (config.encryption, config.torrent_keys.clone());
         let make_codec = move |_| Codec::encrypting(encryption, torrent_keys.clone(), rand::random());
         config.utp = !options.discovery.no_utp;
+        config.lsd = !options.discovery.no_lsd;
         config.pex = !options.discovery.no_pex;
         let on_event = {
             let (answers, metainfos) = (Arc::clone(&answers), Arc::clone(&metainfos));
             move |event: Event| {
                 listener(&event);
                 match event {
-                    Event::Status { ticket, .. } => answers.give(ticket, event),
+                    Event::Status { ticket, .. } | Event::Read { ticket, .. } => answers.give(ticket, event),
                     Event::MetadataReceived { info_hash, metainfo } => {
                         drop(lock(&metainfos).insert(info_hash, metainfo))
                     }
@@ -162,6 +163,7 @@ impl Torrent {
         let reactor = dunlin_net::spawn(
             ReactorConfig {
                 max_inbound: config.limits.links,
+                groups: if config.lsd { lsd::GROUPS.to_vec() } else { Vec::new() },
                 ..ReactorConfig::new("torrent").listen(options.listen).with_datagrams()
             },
             {

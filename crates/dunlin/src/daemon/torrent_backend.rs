@@ -2,15 +2,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use dunlin_api::TorrentBackend;
 use dunlin_api::backend::{AddRequest, AddSource, BackendError};
-use dunlin_torrent::command::{AddTorrent, Command, Event, Source};
+use dunlin_torrent::command::{AddTorrent, Command, Event, ReadRequest, Source};
 use dunlin_torrent::status::TorrentStatus;
 use dunlin_torrent::{InfoHash, Metainfo};
 
 use super::torrent::{Torrent, lock};
+
+/// A player that has waited this long for bytes is told that they do not come: no peer has them.
+const READ_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Torrent {
     /// A snapshot of every torrent.
@@ -114,6 +119,26 @@ impl TorrentBackend for Torrent {
 
     async fn recheck(&self, info_hash: InfoHash) -> Result<(), BackendError> {
         self.tell(info_hash, Command::Recheck { info_hash }).await
+    }
+
+    async fn read(&self, info_hash: InfoHash, stream: u64, offset: u64, len: u32) -> Result<Bytes, BackendError> {
+        let ask = |ticket| {
+            self.command(Command::Read(ReadRequest {
+                info_hash,
+                stream,
+                offset,
+                len,
+                ticket,
+            }))
+        };
+        match self.answers.ask_within(READ_WITHIN, ask).await? {
+            Event::Read { result, .. } => result.map_err(BackendError::Unavailable),
+            other => Err(BackendError::Internal(format!("unexpected answer {other:?}"))),
+        }
+    }
+
+    fn end_stream(&self, info_hash: InfoHash, stream: u64) {
+        self.command(Command::EndStream { info_hash, stream });
     }
 
     fn listening(&self) -> Vec<SocketAddr> {

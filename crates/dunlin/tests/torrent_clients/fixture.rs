@@ -145,6 +145,7 @@ pub(crate) fn seed(torrent: &Path, data: &Path, listen: SocketAddr, folder: &Pat
         "--listen",
         &listen_text,
         "--no-dht",
+        "--no-lsd",
     ];
     args.extend(more);
     let mut child = start_command(Path::new(DUNLIN), &args, &folder.join("seed.log")).unwrap();

@@ -6,8 +6,11 @@
 mod dht;
 mod encryption;
 mod fixture;
+mod lsd;
 mod pex;
+mod stream;
 mod utp;
+mod v2;
 
 use dunlin_testkit::dunlin::{run, start_command};
 use dunlin_testkit::free_address;

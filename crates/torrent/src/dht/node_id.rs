@@ -89,7 +89,7 @@ fn prefix(ip: IpAddr, random: u8) -> [u8; 3] {
 
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
+        crate::id::write_hex(&self.0, f)
     }
 }
 

@@ -10,13 +10,13 @@ use rustix::io::Errno;
 use sha1::{Digest, Sha1};
 
 use super::handles::Handles;
+use super::hasher::PieceHasher;
 use super::open::Access;
 use super::storage::{Segment, Storage};
 use super::{DiskError, DiskErrorKind};
 
 /// Read at once.
 const BUFFER: usize = 1 << 20;
-const ZEROS: [u8; 4096] = [0; 4096];
 
 impl Storage {
     /// The pieces of `range` that are on disk, whole and right.
@@ -30,19 +30,22 @@ impl Storage {
             if self.is_closed() {
                 return Err(DiskError::misuse(&self.dir, "the torrent was closed"));
             }
-            let hash = match self.hash_piece(handles, piece, &mut buffer) {
+            let right = match self.check_piece(handles, piece, &mut buffer) {
                 // Missing, shorter, or something else in its place: the piece is not there.
                 Err(error) if matches!(error.kind, DiskErrorKind::Changed | DiskErrorKind::Obstructed) => continue,
                 other => other?,
             };
-            if self.metainfo.piece_hash(piece) == Some(&hash) {
+            if right {
                 good.push(piece);
             }
         }
         Ok(good)
     }
 
-    fn hash_piece(&self, handles: &Handles, piece: u32, buffer: &mut [u8]) -> Result<[u8; 20], DiskError> {
+    fn check_piece(&self, handles: &Handles, piece: u32, buffer: &mut [u8]) -> Result<bool, DiskError> {
+        let Some(mut hasher) = PieceHasher::new(&self.metainfo, piece) else {
+            return Ok(false);
+        };
         let mut files = Vec::new();
         let mut all_holes = true;
         for segment in self.segments(self.piece_range(piece)) {
@@ -59,21 +62,20 @@ impl Storage {
             files.push((segment, file));
         }
         if all_holes {
-            return Ok(self.hash_of_zeros(self.metainfo.piece_len(piece)));
+            return Ok(self.is_zeros(piece, hasher));
         }
-        let mut hasher = Sha1::new();
         for (segment, file) in files {
             match file {
-                None => hash_zeros(&mut hasher, segment.len),
+                None => hasher.update_zeros(segment.len),
                 Some(file) => self.hash_segment(&mut hasher, &file, &segment, buffer)?,
             }
         }
-        Ok(hasher.finalize().into())
+        Ok(hasher.matches())
     }
 
     fn hash_segment(
         &self,
-        hasher: &mut Sha1,
+        hasher: &mut PieceHasher,
         file: &File,
         segment: &Segment,
         buffer: &mut [u8],
@@ -96,18 +98,27 @@ impl Storage {
         Ok(())
     }
 
-    /// The hash of a piece that was never written. All pieces but the last are of one length, so it is kept.
-    fn hash_of_zeros(&self, len: u32) -> [u8; 20] {
-        let hash = || {
-            let mut hasher = Sha1::new();
-            hash_zeros(&mut hasher, len.into());
-            hasher.finalize().into()
-        };
-        if len == self.metainfo.piece_length {
-            *self.zero_hash.get_or_init(hash)
-        } else {
-            hash()
+    /// Whether a piece that was never written is right. All pieces but the last are of one length, so what their zeros
+    /// come to in version 1 is kept.
+    fn is_zeros(&self, piece: u32, mut hasher: PieceHasher) -> bool {
+        let len = self.metainfo.piece_len(piece);
+        if let Some(expected) = self.metainfo.piece_hash(piece)
+            && len == self.metainfo.piece_length
+        {
+            let hash = || {
+                let zeros = [0; 4096];
+                let parts = (0..len).step_by(zeros.len());
+                let parts = parts.map(|at| &zeros[..zeros.len().min((len - at) as usize)]);
+                let sha1 = parts.fold(Sha1::new(), |sha1, part| sha1.chain_update(part));
+                sha1.finalize().into()
+            };
+            let right = self.zero_hash.get_or_init(hash) == expected;
+            if !right || self.metainfo.info_hash_v2.is_none() {
+                return right;
+            }
         }
+        hasher.update_zeros(len.into());
+        hasher.matches()
     }
 }
 
@@ -122,13 +133,5 @@ fn is_hole(file: &File, segment: &Segment) -> bool {
             .metadata()
             .is_ok_and(|metadata| metadata.len() >= segment.offset + segment.len),
         Err(_) => false,
-    }
-}
-
-fn hash_zeros(hasher: &mut Sha1, mut len: u64) {
-    while len > 0 {
-        let now = len.min(ZEROS.len() as u64);
-        hasher.update(&ZEROS[..now as usize]);
-        len -= now;
     }
 }

@@ -11,6 +11,7 @@
 mod check;
 mod error;
 mod handles;
+mod hasher;
 mod job;
 mod open;
 mod storage;

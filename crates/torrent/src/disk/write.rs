@@ -7,6 +7,7 @@ use bytes::Bytes;
 use sha1::{Digest, Sha1};
 
 use super::handles::Handles;
+use super::hasher::PieceHasher;
 use super::open::Access;
 use super::storage::Storage;
 use super::{DiskError, DiskErrorKind, Verdict};
@@ -18,10 +19,10 @@ impl Storage {
     /// Hashes the blocks where they are; writes them when they make up the piece.
     pub(super) fn write_piece(&self, handles: &Handles, piece: u32, blocks: &[Bytes]) -> Result<Verdict, DiskError> {
         let len: u64 = blocks.iter().map(|block| block.len() as u64).sum();
-        let expected = self.metainfo.piece_hash(piece);
-        if expected.is_none() || len != u64::from(self.metainfo.piece_len(piece)) {
+        let hasher = PieceHasher::new(&self.metainfo, piece);
+        let Some(mut hasher) = hasher.filter(|_| len == u64::from(self.metainfo.piece_len(piece))) else {
             return Err(DiskError::misuse(&self.dir, "the blocks do not make up the piece"));
-        }
+        };
         if self.read_only {
             return Err(DiskError {
                 kind: DiskErrorKind::Permission,
@@ -29,12 +30,10 @@ impl Storage {
                 text: "the torrent was opened for reading only".into(),
             });
         }
-        let mut hasher = Sha1::new();
         for block in blocks {
             hasher.update(block);
         }
-        let hash: [u8; 20] = hasher.finalize().into();
-        if expected != Some(&hash) {
+        if !hasher.matches() {
             let block_hashes = blocks.iter().map(|block| Sha1::digest(block).into()).collect();
             return Ok(Verdict::HashMismatch { block_hashes });
         }

@@ -10,6 +10,7 @@ use super::{Stage, Torrent};
 use crate::Bitfield;
 use crate::command::Event;
 use crate::disk::{self, DiskError, Opened};
+use crate::metainfo::layers_item;
 use crate::peer_link::Claims;
 use crate::picker::{Picker, Shape};
 use crate::resume::Resume;
@@ -106,10 +107,7 @@ impl Torrent {
     /// It is known what is there: fetch the rest, serve what is there.
     fn activate(&mut self, now: Now, shared: &mut Shared, have: Bitfield) {
         let Some(meta) = &self.meta else { return };
-        let shape = Shape {
-            total: meta.total_length,
-            piece_len: meta.piece_length,
-        };
+        let shape = Shape::of(meta);
         let pieces = shape.pieces();
         self.resume = None;
         shared.out.event(Event::Checked {
@@ -142,12 +140,16 @@ impl Torrent {
             }
             self.count_peer(now, shared, id);
         }
+        self.order_wishes();
+        self.answer_streams(shared);
+        shared.eager.insert(self.info_hash);
         self.save_now(now, shared);
     }
 
     /// Believes nothing and looks again.
     pub(crate) fn recheck(&mut self, now: Now, shared: &mut Shared) {
-        if self.meta.is_none() || matches!(self.stage, Stage::Checking(_)) && self.error.is_none() {
+        let early = matches!(self.stage, Stage::Metadata(_) | Stage::Layers(_));
+        if early || matches!(self.stage, Stage::Checking(_)) && self.error.is_none() {
             return;
         }
         self.close_all(now, shared, &CloseReason::benign("checking files"));
@@ -159,14 +161,19 @@ impl Torrent {
     /// The resume data of this moment; `None` while it is not known what is there.
     pub(super) fn resume_data(&self) -> Option<Resume> {
         let have = match &self.stage {
-            Stage::Metadata(_) => Bitfield::default(),
+            Stage::Metadata(_) | Stage::Layers(_) => Bitfield::default(),
             Stage::Checking(_) => return None,
             Stage::Active(picker) => picker.have().clone(),
         };
+        let known = self.meta.as_ref().filter(|_| !matches!(self.stage, Stage::Layers(_)));
         Some(Resume {
             info_hash: self.info_hash,
             dir: self.dir.clone(),
-            raw_info: self.meta.as_ref().map(|meta| meta.raw_info.clone()),
+            // What has no files yet is fetched again.
+            raw_info: known.map(|meta| meta.raw_info.clone()),
+            layers: known
+                .filter(|meta| !meta.layers.is_empty())
+                .map(|meta| layers_item(&meta.layers).encode().into()),
             name: self.name.clone(),
             trackers: self.trackers.clone(),
             have,

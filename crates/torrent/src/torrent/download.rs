@@ -55,6 +55,9 @@ impl Torrent {
                 peer.dry_at = Some(picker.freed());
             }
         }
+        if within.is_none() && !peer.snubbed {
+            picker.pick_late(id, pieces, room.saturating_sub(blocks.len()), &mut blocks);
+        }
         if blocks.is_empty() && within.is_none() && peer.asked.len() <= END_GAME_IDLE && !peer.snubbed {
             picker.pick_again(id, pieces, room.min(END_GAME_BLOCKS), &mut blocks);
         }
@@ -198,6 +201,7 @@ impl Torrent {
         for liar in self.blame.cleared(piece) {
             self.ban(now, shared, liar, "sent a corrupt block");
         }
+        self.answer_streams(shared);
         if self.is_complete() {
             for id in self.links() {
                 self.update_interest(now, shared, id);

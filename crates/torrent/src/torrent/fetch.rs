@@ -62,15 +62,15 @@ impl Torrent {
 
     fn metadata_complete(&mut self, now: Now, shared: &mut Shared, raw_info: &[u8]) {
         match Metainfo::from_info(raw_info, self.info_hash) {
+            Ok(meta) if self.promised_v2.is_some_and(|hash| meta.info_hash_v2 != Some(hash)) => {
+                self.fail(now, shared, "the magnet link names two different torrents".to_owned());
+            }
             Ok(mut meta) => {
                 meta.trackers.clone_from(&self.trackers);
                 self.name.clone_from(&meta.name);
-                let meta = Arc::new(meta);
-                self.meta = Some(Arc::clone(&meta));
-                shared.out.event(Event::MetadataReceived {
-                    info_hash: self.info_hash,
-                    metainfo: meta,
-                });
+                self.meta = Some(Arc::new(meta));
+                shared.renamed.push(self.info_hash);
+                self.untold = true;
                 self.saves.wanted = true;
                 // Those who still look for the info dictionary can have it from us now.
                 for id in self.links() {
@@ -84,10 +84,20 @@ impl Torrent {
                         peer.send(now, shared, Message::ExtHandshake(handshake));
                     }
                 }
-                self.begin_check(shared);
+                self.begin(now, shared);
             }
             // The hash is right, so no peer is to blame and no other answer will come.
             Err(error) => self.fail(now, shared, format!("the magnet link's torrent is of no use: {error}")),
+        }
+    }
+
+    /// Tells once what a magnet link turned out to be.
+    pub(super) fn tell_metadata(&mut self, shared: &mut Shared) {
+        if let Some(metainfo) = self.meta.clone().filter(|_| std::mem::take(&mut self.untold)) {
+            shared.out.event(Event::MetadataReceived {
+                info_hash: self.info_hash,
+                metainfo,
+            });
         }
     }
 

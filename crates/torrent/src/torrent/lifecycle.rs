@@ -5,6 +5,7 @@ use std::time::Duration;
 use dunlin_peer::{CloseReason, Now};
 
 use super::{Stage, Torrent};
+use crate::announce::Due;
 use crate::command::{Event, Job};
 use crate::disk::{self, DiskError};
 use crate::shared::Shared;
@@ -19,8 +20,9 @@ const NO_PORT: u16 = 1;
 impl Torrent {
     /// Sets a fresh torrent going.
     pub(crate) fn start(&mut self, now: Now, shared: &mut Shared) {
+        shared.eager.insert(self.info_hash);
         if self.meta.is_some() {
-            self.begin_check(shared);
+            self.begin(now, shared);
         } else {
             self.save_now(now, shared);
         }
@@ -45,6 +47,7 @@ impl Torrent {
             return;
         }
         self.saves.wanted = true;
+        shared.eager.insert(self.info_hash);
         if failed && matches!(self.stage, Stage::Checking(_)) {
             self.begin_check(shared);
         }
@@ -65,9 +68,9 @@ impl Torrent {
     /// Says goodbye to the tracker and the peers.
     pub(crate) fn leave(&mut self, now: Now, shared: &mut Shared, reason: &CloseReason) {
         if let Some(due) = self.announcer.stop() {
-            let request = self.announce_request(shared, due.url, due.event, due.tracker_id, due.num_want);
-            shared.out.job(Job::Announce(request));
+            self.announce(shared, due);
         }
+        self.refuse_streams(shared, &reason.to_string());
         self.close_all(now, shared, reason);
     }
 
@@ -99,6 +102,7 @@ impl Torrent {
             info_hash: self.info_hash,
             text: text.clone(),
         });
+        self.refuse_streams(shared, &text);
         self.error = Some(text);
         if matches!(self.stage, Stage::Active(_)) {
             for id in self.links() {
@@ -113,8 +117,10 @@ impl Torrent {
     /// What time brings; called about once a second.
     pub(crate) fn tick(&mut self, now: Now, shared: &mut Shared) {
         self.tick_links(now, shared);
+        self.tick_streams(now);
         if self.is_running() {
             self.fetch_metadata(now, shared);
+            self.fetch_layers(now, shared);
             if now >= self.next_round {
                 self.choke_round(now, shared);
             }
@@ -132,33 +138,29 @@ impl Torrent {
         }
         let wants_peers = !self.only_serves();
         if let Some(due) = self.announcer.take_due(now, wants_peers) {
-            let request = self.announce_request(shared, due.url, due.event, due.tracker_id, due.num_want);
-            shared.out.job(Job::Announce(request));
+            self.announce(shared, due);
         }
     }
 
-    fn announce_request(
-        &self,
-        shared: &Shared,
-        url: String,
-        event: Option<tracker::Event>,
-        tracker_id: Option<Vec<u8>>,
-        num_want: u32,
-    ) -> tracker::Request {
-        tracker::Request {
-            url,
-            announce: Announce {
-                info_hash: self.info_hash,
-                peer_id: shared.peer_id,
-                port: shared.config.listen_port.unwrap_or(NO_PORT),
-                uploaded: self.up.total(),
-                downloaded: self.down.total(),
-                left: self.left_bytes(),
-                event,
-                num_want,
-                key: shared.key,
-                tracker_id,
-            },
+    /// Announces under each of the torrent's names.
+    fn announce(&self, shared: &mut Shared, due: Due) {
+        for info_hash in self.names() {
+            let request = tracker::Request {
+                url: due.url.clone(),
+                announce: Announce {
+                    info_hash,
+                    peer_id: shared.peer_id,
+                    port: shared.config.listen_port.unwrap_or(NO_PORT),
+                    uploaded: self.up.total(),
+                    downloaded: self.down.total(),
+                    left: self.left_bytes(),
+                    event: due.event,
+                    num_want: due.num_want,
+                    key: shared.key,
+                    tracker_id: due.tracker_id.clone(),
+                },
+            };
+            shared.out.job(Job::Announce(request));
         }
     }
 
@@ -174,7 +176,9 @@ impl Torrent {
         if request.announce.event == Some(tracker::Event::Stopped) {
             return;
         }
-        self.announcer.answered(now, &request.url, result);
+        if request.announce.info_hash == self.info_hash {
+            self.announcer.answered(now, &request.url, result);
+        }
         if let Ok(response) = result {
             self.learn(now, shared, &response.peers, swarm::Source::Tracker);
         }

@@ -53,6 +53,7 @@ impl Torrent {
         }
         let mut peer = PeerLink::new(now, link, theirs, shared.config.limits.pipeline);
         peer.encrypted = encrypted;
+        peer.v2 = self.name_v2() == Some(theirs.info_hash);
         self.greet(now, shared, &mut peer);
         self.peers.insert(link.id, peer);
         shared.links += 1;
@@ -94,7 +95,7 @@ impl Torrent {
     fn greet(&self, now: Now, shared: &mut Shared, peer: &mut PeerLink) {
         let have = match &self.stage {
             Stage::Active(picker) => Some(picker.have()),
-            Stage::Metadata(_) | Stage::Checking(_) => None,
+            Stage::Metadata(_) | Stage::Layers(_) | Stage::Checking(_) => None,
         };
         match have {
             Some(have) if have.is_full() && peer.fast => peer.send(now, shared, Message::HaveAll),
@@ -130,6 +131,7 @@ impl Torrent {
 
     /// Counts a peer's pieces once they are understood, and begins to want them.
     pub(super) fn count_peer(&mut self, now: Now, shared: &mut Shared, id: LinkId) {
+        self.fetch_layers(now, shared);
         let Stage::Active(picker) = &mut self.stage else { return };
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let Claims::Known(pieces) = &peer.claims else { return };
@@ -209,6 +211,7 @@ impl Torrent {
             return false;
         };
         shared.links = shared.links.saturating_sub(1);
+        shared.eager.insert(self.info_hash);
         self.choker.remove(id);
         match &mut self.stage {
             Stage::Active(picker) => {
@@ -220,6 +223,7 @@ impl Torrent {
                 }
             }
             Stage::Metadata(fetch) => fetch.remove(id),
+            Stage::Layers(fetch) => fetch.remove(id),
             Stage::Checking(_) => {}
         }
         let dialable = match peer.link.direction {

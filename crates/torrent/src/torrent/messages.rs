@@ -102,6 +102,15 @@ impl Torrent {
                 self.peers_told(now, shared, id, &pex);
                 Ok(())
             }
+            Message::HashRequest(request) => {
+                self.hashes_wanted(now, shared, id, request);
+                Ok(())
+            }
+            Message::Hashes { request, hashes } => self.hashes_came(now, shared, id, &request, &hashes),
+            Message::HashReject(request) => {
+                self.hashes_refused(now, shared, id, &request);
+                Ok(())
+            }
             // Suggestions are only that.
             Message::Encrypt(_)
             | Message::KeepAlive

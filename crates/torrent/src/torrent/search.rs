@@ -19,23 +19,19 @@ const PAUSE_LOST: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Searches {
     running: bool,
-    next: Now,
 }
 
 impl Torrent {
-    /// Whether a search should begin now; it counts as begun then. Private torrents are never looked for (BEP 27).
-    pub(crate) fn wants_search(&mut self, now: Now, shared: &Shared) -> bool {
-        let private = self.meta.as_ref().is_some_and(|meta| meta.private);
-        let wanted =
-            !private && !shared.stopping && self.is_running() && !self.searches.running && now >= self.searches.next;
-        if wanted {
-            self.searches.running = true;
-        }
+    /// Whether a search is of use, now that one is due; it counts as begun then. Private torrents are never looked for
+    /// (BEP 27).
+    pub(crate) fn begin_search(&mut self, shared: &Shared) -> bool {
+        let wanted = self.is_open() && !shared.stopping && !self.searches.running;
+        self.searches.running |= wanted;
         wanted
     }
 
-    /// A search is over; `lost` when it had hardly anybody to ask.
-    pub(crate) fn searched(&mut self, now: Now, shared: &mut Shared, lost: bool) {
+    /// A search is over; `lost` when it had hardly anybody to ask. When the next one is due.
+    pub(crate) fn searched(&mut self, now: Now, shared: &mut Shared, lost: bool) -> Now {
         self.searches.running = false;
         let pause = if lost {
             PAUSE_LOST
@@ -45,6 +41,6 @@ impl Torrent {
             PAUSE
         };
         // Torrents added together do not stay together.
-        self.searches.next = now + pause.mul_f64(shared.rng.random_range(0.9..1.1));
+        now + pause.mul_f64(shared.rng.random_range(0.9..1.1))
     }
 }

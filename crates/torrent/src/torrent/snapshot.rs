@@ -22,7 +22,7 @@ impl Torrent {
         match (&self.error, self.paused, &self.stage) {
             (Some(error), _, _) => State::Error(error.clone()),
             (None, true, _) => State::Paused,
-            (None, false, Stage::Metadata(_)) => State::Metadata,
+            (None, false, Stage::Metadata(_) | Stage::Layers(_)) => State::Metadata,
             (None, false, Stage::Checking(_)) => State::Checking,
             // What is complete but not yet safe on the disk is not done.
             (None, false, Stage::Active(_)) if self.only_serves() && !self.finishing => State::Seeding,
@@ -33,18 +33,23 @@ impl Torrent {
     /// The torrent at this moment.
     pub(crate) fn status(&self, now: Now) -> TorrentStatus {
         let (have, picker) = match &self.stage {
-            Stage::Metadata(_) => (None, None),
+            Stage::Metadata(_) | Stage::Layers(_) => (None, None),
             Stage::Checking(checking) => (Some(&checking.have), None),
             Stage::Active(picker) => (Some(picker.have()), Some(&**picker)),
         };
         let piece_count = self.meta.as_ref().map_or(0, |meta| meta.piece_count());
-        let total_bytes = self.meta.as_ref().map_or(0, |meta| meta.total_length);
+        let total_bytes = self.meta.as_ref().map_or(0, |meta| meta.content_length());
         let (availability, copies_milli) = picker.map(availability).unwrap_or_default();
         let download_rate = self.down.rate(now);
         let left = total_bytes.saturating_sub(self.done_bytes());
         let eta = (self.is_downloading() && download_rate > 0).then(|| left.div_ceil(download_rate));
         TorrentStatus {
             info_hash: self.info_hash,
+            info_hash_v2: self
+                .meta
+                .as_ref()
+                .and_then(|meta| meta.info_hash_v2)
+                .or(self.promised_v2),
             name: self.name.clone(),
             state: self.state(),
             error: self.error.clone(),

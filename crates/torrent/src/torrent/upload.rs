@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dunlin_peer::{CloseReason, LinkId, Now};
 
-use super::{Read, Stage, Torrent};
+use super::{Read, Reader, Stage, Torrent};
 use crate::allowed_fast::{SET_SIZE, allowed_fast_set};
 use crate::choker::{Candidate, ROUND};
 use crate::command::Event;
@@ -160,7 +160,13 @@ impl Torrent {
             }
             peer.reads_bytes = peer.reads_bytes.saturating_add(u64::from(whole.len));
             let ticket = shared.ticket();
-            self.reads.insert(ticket, Read { link: id, blocks });
+            self.reads.insert(
+                ticket,
+                Read {
+                    reader: Reader::Peer(id),
+                    blocks,
+                },
+            );
             shared.disk(disk::Job::ReadBlock {
                 info_hash: self.info_hash,
                 block: whole,
@@ -175,9 +181,19 @@ impl Torrent {
     /// The disk read a block, or several neighbours.
     pub(super) fn read(&mut self, now: Now, shared: &mut Shared, ticket: u64, result: Result<Bytes, DiskError>) {
         let Some(read) = self.reads.remove(&ticket) else { return };
+        let link = match read.reader {
+            Reader::Peer(link) => link,
+            Reader::Stream(question) => {
+                self.stream_read(shared, question, &result);
+                if let Err(error) = result {
+                    self.read_failed(now, shared, &error);
+                }
+                return;
+            }
+        };
         match result {
             Ok(mut data) => {
-                let Some(peer) = self.peers.get_mut(&read.link) else {
+                let Some(peer) = self.peers.get_mut(&link) else {
                     return;
                 };
                 let whole = data.len() as u64;
@@ -201,7 +217,7 @@ impl Torrent {
                 }
             }
             Err(error) => {
-                if let Some(peer) = self.peers.get_mut(&read.link) {
+                if let Some(peer) = self.peers.get_mut(&link) {
                     for block in read.blocks {
                         peer.reads_bytes = peer.reads_bytes.saturating_sub(u64::from(block.len));
                         if peer.fast {

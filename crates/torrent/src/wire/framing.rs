@@ -4,6 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use dunlin_peer::{CodecError, SendBuf};
 
 use super::ext::{ExtHandshake, ExtensionIds, Metadata, OUR_DONT_HAVE, OUR_METADATA, OUR_PEX, Pex};
+use super::hashes::{HashRequest, MAX_BODY, REQUEST_LEN};
 use super::{Block, Handshake, MAX_BLOCK_LEN, Message, Reserved};
 use crate::metainfo::MAX_PIECES;
 use crate::{InfoHash, PeerId};
@@ -27,6 +28,9 @@ const HAVE_NONE: u8 = 15;
 const REJECT: u8 = 16;
 const ALLOWED_FAST: u8 = 17;
 const EXTENDED: u8 = 20;
+const HASH_REQUEST: u8 = 21;
+const HASHES: u8 = 22;
+const HASH_REJECT: u8 = 23;
 
 /// The longest bitfield, in bytes.
 const MAX_BITFIELD: usize = (MAX_PIECES as usize).div_ceil(8);
@@ -138,6 +142,13 @@ impl Framing {
                     put_extended(out, id, &piece.to_be_bytes(), Bytes::new());
                 }
             }
+            Message::HashRequest(request) => put(out, HASH_REQUEST, &request.bytes()),
+            Message::Hashes { request, hashes } => {
+                put_head(out, HASHES, REQUEST_LEN + hashes.len());
+                out.put_slice(&request.bytes());
+                out.put_bytes(hashes.clone());
+            }
+            Message::HashReject(request) => put(out, HASH_REJECT, &request.bytes()),
             Message::Encrypt(_) | Message::Unknown { .. } => {}
         }
     }
@@ -184,6 +195,12 @@ impl Framing {
                 OUR_DONT_HAVE => Message::DontHave(body.try_get_u32().map_err(|_| too_short())?),
                 _ => Message::Unknown { id: EXTENDED },
             },
+            HASH_REQUEST => Message::HashRequest(HashRequest::read(&mut body).ok_or_else(too_short)?),
+            HASHES => {
+                let request = HashRequest::read(&mut body).ok_or_else(too_short)?;
+                Message::Hashes { request, hashes: body }
+            }
+            HASH_REJECT => Message::HashReject(HashRequest::read(&mut body).ok_or_else(too_short)?),
             _ => Message::Unknown { id },
         })
     }
@@ -200,6 +217,8 @@ fn bounds(id: u8) -> Option<(usize, usize)> {
         BITFIELD => Some((1, 1 + MAX_BITFIELD)),
         PIECE => Some((9, 9 + MAX_BLOCK_LEN as usize)),
         EXTENDED => Some((2, MAX_EXTENDED)),
+        HASH_REQUEST | HASH_REJECT => exactly(1 + REQUEST_LEN),
+        HASHES => Some((1 + REQUEST_LEN, 1 + REQUEST_LEN + MAX_BODY)),
         _ => None,
     }
 }

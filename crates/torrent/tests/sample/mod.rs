@@ -151,6 +151,7 @@ impl Sample {
             info_hash: self.info_hash(),
             dir: dir.into(),
             raw_info: Some(self.metainfo.raw_info.clone()),
+            layers: None,
             name: "t".into(),
             trackers: Vec::new(),
             have: bits,

@@ -80,4 +80,12 @@ pub(super) static METHODS: &[Method] = &[
         result: "null",
         run: waits!(torrents::resume),
     },
+    Method {
+        name: "torrent.stream",
+        group: "torrent",
+        about: "Where a player finds a torrent's files, also while they download.",
+        args: &[INFO_HASH],
+        result: "{...}    playlist and files, each with index, path, length, type and url (null while they are unknown)",
+        run: waits!(torrents::stream),
+    },
 ];

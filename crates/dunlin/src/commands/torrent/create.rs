@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use dunlin_torrent::create::{Created, Options, create};
+use dunlin_torrent::create::{Created, Options, Version, create};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::CreateArgs;
@@ -12,7 +12,13 @@ use crate::output;
 
 pub(super) fn run(args: &CreateArgs) -> anyhow::Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
+    let version = match (args.v2, args.hybrid) {
+        (true, _) => Version::V2,
+        (_, true) => Version::Hybrid,
+        _ => Version::V1,
+    };
     let options = Options {
+        version,
         piece_length: args.piece_length,
         private: args.private,
         trackers: args.tracker.iter().map(|url| vec![url.clone()]).collect(),
@@ -27,9 +33,10 @@ pub(super) fn run(args: &CreateArgs) -> anyhow::Result<()> {
         eprintln!("left out (no regular file): {}", path.display());
     }
     let metainfo = &created.metainfo;
-    output::pairs(&[
-        ("written", args.output.display().to_string()),
-        ("info hash", metainfo.info_hash.to_string()),
+    let mut pairs = vec![("written", args.output.display().to_string())];
+    pairs.extend(metainfo.info_hash_v1.map(|hash| ("info hash", hash.to_string())));
+    pairs.extend(metainfo.info_hash_v2.map(|hash| ("info hash v2", hash.to_string())));
+    pairs.extend([
         ("size", output::bytes(metainfo.total_length)),
         (
             "pieces",
@@ -40,6 +47,7 @@ pub(super) fn run(args: &CreateArgs) -> anyhow::Result<()> {
             ),
         ),
     ]);
+    output::pairs(&pairs);
     Ok(())
 }
 

@@ -34,6 +34,17 @@ pub(super) fn run(command: TorrentCommand) -> anyhow::Result<()> {
             let torrent = Client::find(&client.connect)?.call("torrent.info", json!([info_hash]))?;
             print(&client, &torrent, || info(&torrent));
         }
+        TorrentCommand::Stream {
+            client,
+            source,
+            file,
+            peer,
+        } => super::stream::run(&client, &source, file.as_deref(), &peer)?,
+        TorrentCommand::Files { client, info_hash } => {
+            let torrent = Client::find(&client.connect)?.call("torrent.info", json!([info_hash]))?;
+            print(&client, &torrent["files"], || files(&torrent["files"]));
+        }
+        TorrentCommand::Recheck { client, info_hash } => simple(&client, "torrent.recheck", &info_hash)?,
         TorrentCommand::Pause { client, info_hash } => simple(&client, "torrent.pause", &info_hash)?,
         TorrentCommand::Resume { client, info_hash } => simple(&client, "torrent.resume", &info_hash)?,
         TorrentCommand::Remove { client, info_hash } => simple(&client, "torrent.remove", &info_hash)?,
@@ -49,7 +60,7 @@ fn simple(client: &ClientArgs, method: &str, info_hash: &str) -> anyhow::Result<
     Ok(())
 }
 
-fn print(client: &ClientArgs, answer: &Value, for_people: impl FnOnce()) {
+pub(super) fn print(client: &ClientArgs, answer: &Value, for_people: impl FnOnce()) {
     if client.json {
         output::json(answer)
     } else {
@@ -114,6 +125,29 @@ fn list(torrents: &Value) {
         &["info hash", "state", "done", "size", "down", "up", "peers", "name"],
         &rows,
     );
+}
+
+fn files(files: &Value) {
+    let rows: Vec<Vec<String>> = files
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|file| {
+            let (done, length) = (output::number(file, "done_bytes"), output::number(file, "length"));
+            let percent = if length == 0 {
+                100.0
+            } else {
+                done as f64 * 100.0 / length as f64
+            };
+            vec![
+                output::field(file, "index"),
+                format!("{percent:.1} %"),
+                output::bytes(length),
+                output::field(file, "path"),
+            ]
+        })
+        .collect();
+    output::table(&["index", "done", "size", "path"], &rows);
 }
 
 fn info(torrent: &Value) {

@@ -4,6 +4,7 @@ mod create;
 mod daemon;
 mod get;
 mod seed;
+mod stream;
 
 use std::path::Path;
 use std::sync::Arc;
