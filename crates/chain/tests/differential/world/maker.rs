@@ -91,6 +91,11 @@ pub struct Maker {
     salt: u64,
 }
 
+/// What coins come to; those that only a broken block made may come to more than a number holds.
+fn worth(coins: &[Owned]) -> u64 {
+    coins.iter().fold(0, |sum, coin| sum.saturating_add(coin.value))
+}
+
 impl Maker {
     /// Makes blocks that no maker of another `salt` makes.
     pub fn new(dice: Dice, salt: u64) -> Self {
@@ -151,7 +156,7 @@ impl Maker {
     /// An unsigned transaction that spends `coins` to one to three outputs and leaves `fee`. Its lock time and sequence
     /// numbers are what the coins ask for.
     pub fn unsigned(&mut self, state: &State, coins: &[Owned], fee: u64) -> Transaction {
-        let total: u64 = coins.iter().map(|coin| coin.value).sum();
+        let total = worth(coins);
         let count = 1 + self.dice.roll(3) as u64;
         let rest = total.saturating_sub(fee);
         let mut outputs = Vec::new();
@@ -200,7 +205,7 @@ impl Maker {
 
     /// A valid transaction with its fee, sometimes with lock times that are just met.
     pub fn tx(&mut self, state: &State, coins: &[Owned]) -> (Transaction, u64) {
-        let total: u64 = coins.iter().map(|coin| coin.value).sum();
+        let total = worth(coins);
         let fee = (self.dice.roll(1000) as u64).min(total);
         let mut tx = self.unsigned(state, coins, fee);
         let height = state.next();
