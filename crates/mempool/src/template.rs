@@ -13,7 +13,7 @@ use crate::entry::{Entry, Id};
 use crate::{FeeRate, Pool, Ratio};
 
 /// Weight kept free for the header, the count of transactions and the coinbase.
-const RESERVED_WEIGHT: u64 = 8000;
+pub const RESERVED_WEIGHT: u64 = 8000;
 /// Cost of signature operations kept free for the coinbase.
 const RESERVED_SIGOPS: u64 = 400;
 /// Chunks in a row that may not fit before a nearly full block is taken as full.

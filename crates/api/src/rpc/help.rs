@@ -50,6 +50,7 @@ pub(crate) fn of(method: &Method) -> String {
                 Kind::Bool => "boolean",
                 Kind::Amount => "numeric or string",
                 Kind::NumOrBool => "numeric or boolean",
+                Kind::Any => "json",
                 Kind::List => "json array",
                 Kind::Object => "json object",
                 Kind::Options(_) => "json object",

@@ -50,8 +50,10 @@ pub(crate) enum Kind {
     Bool,
     /// A number or string of bitcoins.
     Amount,
-    /// Checked by the method itself.
+    /// A number, true or false; checked by the method itself.
     NumOrBool,
+    /// Checked by the method itself.
+    Any,
     /// A list.
     List,
     /// An object.

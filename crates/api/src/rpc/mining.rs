@@ -1,22 +1,26 @@
-//! Making blocks: `generatetoaddress`.
+//! Making blocks: `generatetoaddress`, `generateblock`.
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bitcoin::address::NetworkUnchecked;
-use bitcoin::{Address, Block, ScriptBuf};
+use bitcoin::{Amount, Block, ScriptBuf, Txid};
 use dunlin_chain::ParsedBlock;
-use dunlin_chain::build::solve_within;
-use serde_json::Value;
+use dunlin_chain::build::{Base, assemble, solve_within};
+use serde_json::{Value, json};
 
-use super::error::{INTERNAL_ERROR, INVALID_ADDRESS_OR_KEY, RpcError};
+use super::address::address;
+use super::error::{
+    DESERIALIZATION_ERROR, INTERNAL_ERROR, INVALID_ADDRESS_OR_KEY, MISC_ERROR, RpcError, TYPE_ERROR, VERIFY_ERROR,
+};
 use super::method::{Answer, Call};
-use super::{unix_now, with_pool};
+use super::params::{mismatch, parse_hash};
+use super::{tx, unix_now, with_pool};
 use crate::backend::{BitcoinBackend, SubmitBlockError};
 
 /// Nonces tried in all when the caller does not say.
 const DEFAULT_MAX_TRIES: u64 = 1_000_000;
+/// Nonces tried for a block whose transactions the caller names.
+const MAX_NONCES: u32 = 1_000_000;
 /// Nonces tried before looking whether to stop.
 const SLICE: u32 = 100_000;
 /// How often a template is asked for before giving up.
@@ -26,8 +30,7 @@ const TEMPLATE_PAUSE: Duration = Duration::from_millis(20);
 
 /// The script that pays to an address of this network.
 pub(crate) fn script_of_address(text: &str, network: dunlin_chain::Network) -> Option<ScriptBuf> {
-    let address = Address::<NetworkUnchecked>::from_str(text).ok()?;
-    Some(address.require_network(network.to_bitcoin()).ok()?.script_pubkey())
+    Some(address(text, network)?.script_pubkey())
 }
 
 pub(crate) async fn generatetoaddress(call: Call) -> Answer {
@@ -56,6 +59,54 @@ pub(crate) async fn generatetoaddress(call: Call) -> Answer {
         }
     }
     Ok(hashes.into())
+}
+
+pub(crate) async fn generateblock(call: Call) -> Answer {
+    let bitcoin = call.bitcoin()?;
+    let view = bitcoin.view();
+    let script = script_of_address(call.str(0)?, view.params().network)
+        .ok_or_else(|| RpcError::new(INVALID_ADDRESS_OR_KEY, "Error: Invalid address or descriptor"))?;
+    let mut txs = Vec::new();
+    for value in call.list(1)? {
+        let text = value
+            .as_str()
+            .ok_or_else(|| RpcError::new(TYPE_ERROR, mismatch(value, "string")))?;
+        txs.push(match parse_hash::<Txid>(text, "txid") {
+            Ok(txid) => with_pool(&*bitcoin, |pool| pool.get(&txid))
+                .map(|tx| (*tx).clone())
+                .ok_or_else(|| RpcError::new(INVALID_ADDRESS_OR_KEY, format!("Transaction {text} not in mempool.")))?,
+            Err(_) => tx::from_hex(text).ok_or_else(|| {
+                let text = format!("Transaction decode failed for {text}. Make sure the tx has at least one input.");
+                RpcError::new(DESERIALIZATION_ERROR, text)
+            })?,
+        });
+    }
+    let mut block = assemble(
+        view.params(),
+        &Base::on_tip(&view, unix_now()),
+        txs,
+        Amount::ZERO,
+        script,
+        b"",
+    );
+    let solve = move || solve_within(&mut block, MAX_NONCES).then_some(block);
+    let solved = tokio::task::spawn_blocking(solve)
+        .await
+        .map_err(|err| RpcError::new(INTERNAL_ERROR, err.to_string()))?;
+    let block = solved.ok_or_else(|| RpcError::new(MISC_ERROR, "Failed to make block."))?;
+    let hash = block.block_hash().to_string();
+    if !call.bool_or(2, true)? {
+        let bytes = bitcoin::consensus::encode::serialize_hex(&block);
+        return Ok(json!({ "hash": hash, "hex": bytes }));
+    }
+    match bitcoin.submit_block(ParsedBlock::from_block(block)).await {
+        Ok(_) => Ok(json!({ "hash": hash })),
+        Err(SubmitBlockError::Backend(error)) => Err(error.into()),
+        Err(SubmitBlockError::Block(error)) => Err(RpcError::new(
+            VERIFY_ERROR,
+            format!("TestBlockValidity failed: {error}"),
+        )),
+    }
 }
 
 /// An unsolved block. The pool may be a moment behind a chain that just moved.

@@ -3,11 +3,14 @@
 //!
 //! `table` defines each method once; dispatch, argument checks and `help` are made from it.
 
+mod address;
 pub mod auth;
 mod block_stats;
+mod block_template;
 pub(crate) mod chain;
 mod coins;
 mod control;
+mod create_tx;
 mod deployments;
 mod descriptors;
 pub mod error;
@@ -17,8 +20,10 @@ pub(crate) mod index;
 pub(crate) mod json;
 mod mempool;
 mod mempool_file;
+mod message;
 mod method;
 mod mining;
+mod mining_info;
 mod net;
 mod operate;
 mod own;
@@ -35,6 +40,8 @@ mod table;
 pub(crate) mod torrents;
 pub(crate) mod tx;
 mod tx_proof;
+mod wait;
+mod wrap;
 mod zmq;
 
 use std::sync::{Arc, PoisonError, RwLockReadGuard};

@@ -96,7 +96,7 @@ fn check_types(method: &Method, args: &[Value]) -> Result<(), RpcError> {
             Kind::List => "array",
             Kind::Object => "object",
             Kind::Options(_) => "object",
-            Kind::Amount | Kind::NumOrBool => continue,
+            Kind::Amount | Kind::NumOrBool | Kind::Any => continue,
         };
         if type_name(value) != expected {
             wrong.insert(
@@ -242,7 +242,8 @@ pub(crate) fn int<T: std::str::FromStr>(value: &Value) -> Result<T, RpcError> {
 /// All the bitcoins there can be, in satoshi.
 const MAX_MONEY: u64 = 21_000_000 * 100_000_000;
 
-fn amount(value: &Value) -> Result<u64, RpcError> {
+/// An amount of bitcoins as satoshi.
+pub(crate) fn amount(value: &Value) -> Result<u64, RpcError> {
     let text = match value {
         Value::Number(number) => number.to_string(),
         Value::String(text) => text.clone(),

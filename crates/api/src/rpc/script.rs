@@ -12,14 +12,14 @@ const MAX_ELEMENT_SIZE: usize = 520;
 const MAX_OPCODE: u8 = 0xb9;
 
 /// One step of a script.
-struct Step<'a> {
-    opcode: u8,
+pub(crate) struct Step<'a> {
+    pub(crate) opcode: u8,
     /// What a push opcode pushes.
-    data: &'a [u8],
+    pub(crate) data: &'a [u8],
 }
 
 /// Walks over a script; an `Err` says that a push runs beyond the end.
-struct Steps<'a> {
+pub(crate) struct Steps<'a> {
     rest: &'a [u8],
 }
 
@@ -58,7 +58,7 @@ impl<'a> Iterator for Steps<'a> {
     }
 }
 
-fn steps(script: &[u8]) -> Steps<'_> {
+pub(crate) fn steps(script: &[u8]) -> Steps<'_> {
     Steps { rest: script }
 }
 
@@ -158,7 +158,7 @@ fn is_strict_der(der: &[u8]) -> bool {
 
 /// What kind of output a script makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Kind<'a> {
+pub(crate) enum Kind<'a> {
     NonStandard,
     PubKey(&'a [u8]),
     PubKeyHash,
@@ -172,7 +172,8 @@ enum Kind<'a> {
     WitnessUnknown,
 }
 
-fn classify(script: &Script) -> Kind<'_> {
+/// What kind of output a script makes.
+pub(crate) fn classify(script: &Script) -> Kind<'_> {
     let bytes = script.as_bytes();
     match bytes {
         [0xa9, 20, hash @ .., 0x87] if hash.len() == 20 => return Kind::ScriptHash,
@@ -297,7 +298,12 @@ fn descriptor(script: &Script, kind: &Kind<'_>, address: Option<&str>) -> String
             None => format!("raw({})", hex::encode(script.as_bytes())),
         },
     };
-    let checksum = descriptor_checksum(&body);
+    with_checksum(&body)
+}
+
+/// A descriptor with its checksum (BIP 380).
+pub(crate) fn with_checksum(body: &str) -> String {
+    let checksum = descriptor_checksum(body);
     format!("{body}#{checksum}")
 }
 

@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::auth::Auth;
+use super::block_template::Templates;
 use super::error::{INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, RpcError};
 use super::method::{Answer, Call, Method, Run};
 use super::protocol::{self, Envelope, Request};
@@ -37,6 +38,7 @@ const WRONG_PASSWORD_DELAY: Duration = Duration::from_millis(250);
 pub struct Shared {
     /// The node behind the server.
     pub node: Arc<Node>,
+    pub(crate) templates: Templates,
     active: Mutex<Active>,
     scan: Mutex<Option<Arc<Scan>>>,
 }
@@ -52,6 +54,7 @@ impl Shared {
     pub fn new(node: Arc<Node>) -> Arc<Self> {
         Arc::new(Self {
             node,
+            templates: Templates::default(),
             active: Mutex::default(),
             scan: Mutex::default(),
         })

@@ -1,6 +1,7 @@
 //! Transactions as JSON, in the shape of Core's `getrawtransaction` and `getblock`.
 
-use bitcoin::consensus::encode::{deserialize, serialize_hex};
+use bitcoin::consensus::Decodable;
+use bitcoin::consensus::encode::{deserialize, serialize, serialize_hex};
 use bitcoin::hex::FromHex;
 use bitcoin::{Transaction, TxOut, Witness};
 use dunlin_chain::Network;
@@ -8,6 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::json::{btc, btc_u};
 use super::script;
+
+/// The longest script that can be run.
+const MAX_SCRIPT: usize = 10_000;
 
 /// An output that a transaction spends, with where it came from.
 pub(crate) struct Spent {
@@ -27,12 +31,17 @@ pub(crate) fn to_json(
     spent: Option<&[Spent]>,
     show_prevouts: bool,
 ) -> Map<String, Value> {
-    let weight = tx.weight().to_wu();
+    let txid = tx.compute_txid().to_string();
+    // Without inputs there are no witnesses either.
+    let (hash, size, weight) = match tx.input.is_empty() {
+        true => (txid.clone(), tx.base_size(), 4 * tx.base_size() as u64),
+        false => (tx.compute_wtxid().to_string(), tx.total_size(), tx.weight().to_wu()),
+    };
     let mut map = Map::new();
-    map.insert("txid".into(), tx.compute_txid().to_string().into());
-    map.insert("hash".into(), tx.compute_wtxid().to_string().into());
+    map.insert("txid".into(), txid.into());
+    map.insert("hash".into(), hash.into());
     map.insert("version".into(), u32::from_le_bytes(tx.version.0.to_le_bytes()).into());
-    map.insert("size".into(), tx.total_size().into());
+    map.insert("size".into(), size.into());
     map.insert("vsize".into(), weight.div_ceil(4).into());
     map.insert("weight".into(), weight.into());
     map.insert("locktime".into(), tx.lock_time.to_consensus_u32().into());
@@ -108,6 +117,60 @@ pub(crate) fn to_hex(tx: &Transaction) -> String {
 pub(crate) fn from_hex(text: &str) -> Option<Transaction> {
     let bytes = Vec::<u8>::from_hex(text).ok()?;
     deserialize::<Transaction>(&bytes).ok()
+}
+
+/// The serialization in hex, of a transaction without inputs in the old form: the new one begins just so.
+pub(crate) fn to_wire_hex(tx: &Transaction) -> String {
+    if !tx.input.is_empty() {
+        return to_hex(tx);
+    }
+    let mut bytes = serialize(&tx.version);
+    bytes.extend(serialize(&tx.input));
+    bytes.extend(serialize(&tx.output));
+    bytes.extend(serialize(&tx.lock_time));
+    hex::encode(bytes)
+}
+
+/// A transaction from hex in the form with witnesses, in the old one, or in the one of both that makes more sense.
+pub(crate) fn from_hex_as(text: &str, old: bool, with_witness: bool) -> Option<Transaction> {
+    let bytes = Vec::<u8>::from_hex(text).ok()?;
+    let sane = |tx: &Transaction| {
+        let coinbase = tx.is_coinbase();
+        let mut scripts = tx
+            .output
+            .iter()
+            .map(|output| &output.script_pubkey)
+            .chain(tx.input.iter().filter(|_| !coinbase).map(|input| &input.script_sig));
+        scripts.all(|script| script.len() <= MAX_SCRIPT && script::has_valid_ops(script))
+    };
+    // Without inputs and outputs both forms are the same; with inputs that are none there can be no witness.
+    let new = || {
+        let new = deserialize::<Transaction>(&bytes)
+            .ok()
+            .filter(|tx| !tx.input.is_empty());
+        new.or_else(|| old_form(&bytes).filter(|tx| tx.input.is_empty() && tx.output.is_empty()))
+    };
+    let new = with_witness.then(new).flatten();
+    if new.as_ref().is_some_and(sane) {
+        return new;
+    }
+    let old = old.then(|| old_form(&bytes)).flatten();
+    if old.as_ref().is_some_and(sane) {
+        return old;
+    }
+    new.or(old)
+}
+
+/// A transaction in the form without witnesses, exactly.
+fn old_form(mut bytes: &[u8]) -> Option<Transaction> {
+    let from = &mut bytes;
+    let tx = Transaction {
+        version: Decodable::consensus_decode(from).ok()?,
+        input: Decodable::consensus_decode(from).ok()?,
+        output: Decodable::consensus_decode(from).ok()?,
+        lock_time: Decodable::consensus_decode(from).ok()?,
+    };
+    from.is_empty().then_some(tx)
 }
 
 /// What is special about a block's first transaction.

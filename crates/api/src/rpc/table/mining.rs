@@ -1,8 +1,8 @@
 //! The methods for miners, defined once.
 
 use super::waits;
-use crate::rpc::method::{Arg, Kind, Method};
-use crate::rpc::{mining, submit};
+use crate::rpc::method::{Arg, Kind, Method, Run};
+use crate::rpc::{block_template, mining, mining_info, submit};
 
 pub(super) static METHODS: &[Method] = &[
     Method {
@@ -21,6 +21,65 @@ pub(super) static METHODS: &[Method] = &[
         ],
         result: "[\"blockhash\",...]    those found",
         run: waits!(mining::generatetoaddress),
+    },
+    Method {
+        name: "generateblock",
+        group: "mining",
+        about: "Finds a block with these transactions alone, whose fees nobody takes. Only of use on regtest.",
+        args: &[
+            Arg::required("output", Kind::Str, "The address that the coinbase pays."),
+            Arg::required(
+                "transactions",
+                Kind::List,
+                "Transactions in hex, or ids of those in the memory pool.",
+            ),
+            Arg::default(
+                "submit",
+                Kind::Bool,
+                "true",
+                "False to be given the block instead of handing it in.",
+            ),
+        ],
+        result: "{...}    hash, and hex when it is not handed in",
+        run: waits!(mining::generateblock),
+    },
+    Method {
+        name: "getblocktemplate",
+        group: "mining",
+        about: "What to mine (BIPs 22, 23, 145), at once or, with longpollid, when something changes.",
+        args: &[Arg::required(
+            "template_request",
+            Kind::Object,
+            "rules: segwit, and signet there; longpollid: of the template that is known.",
+        )],
+        result: "{...}    version, previousblockhash, transactions, coinbasevalue, longpollid, target, mintime, curtime, \
+                 bits, height, default_witness_commitment and more",
+        run: waits!(block_template::getblocktemplate),
+    },
+    Method {
+        name: "getmininginfo",
+        group: "mining",
+        about: "How hard the last block was and the next will be.",
+        args: &[],
+        result: "{...}    blocks, currentblockweight, currentblocktx, bits, difficulty, target, networkhashps, pooledtx, \
+                 blockmintxfee, chain, next, signet_challenge, warnings",
+        run: Run::Blocking(mining_info::getmininginfo),
+    },
+    Method {
+        name: "getnetworkhashps",
+        group: "mining",
+        about: "How many hashes a second all miners make together, as the last blocks show.",
+        args: &[
+            Arg::default(
+                "nblocks",
+                Kind::Num,
+                "120",
+                "Over how many blocks; -1 for those since the last retarget.",
+            ),
+            Arg::default("height", Kind::Num, "-1", "Up to which height; -1 for the tip."),
+        ],
+        result: "n    (numeric) hashes a second",
+        run: Run::Blocking(mining_info::getnetworkhashps),
     },
     Method {
         name: "submitheader",

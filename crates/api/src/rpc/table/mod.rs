@@ -1,6 +1,7 @@
 //! Every method, defined once, by the groups of `help`.
 
 mod blockchain;
+mod by_hand;
 mod control;
 mod dunlin;
 mod mempool;
@@ -9,6 +10,7 @@ mod network;
 mod raw_transactions;
 mod torrent;
 mod util;
+mod waiting;
 mod zmq;
 
 use super::method::Method;
@@ -17,6 +19,8 @@ use super::method::Method;
 pub(crate) fn all() -> Vec<&'static Method> {
     let groups = [
         blockchain::METHODS,
+        by_hand::METHODS,
+        waiting::METHODS,
         control::METHODS,
         dunlin::METHODS,
         mempool::METHODS,

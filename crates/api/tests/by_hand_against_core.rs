@@ -1,0 +1,297 @@
+//! Transactions, scripts, addresses and messages made and read by hand, and what miners ask: a real bitcoind and our
+//! node answer alike.
+
+#![allow(clippy::unwrap_used)]
+
+mod lab;
+
+use std::time::Duration;
+
+use bitcoin::Amount;
+use bitcoin::consensus::encode::serialize_hex;
+use dunlin_testkit::coins::{Holder, coinbase_coin};
+use lab::pair::Pair;
+use serde_json::{Value, json};
+
+/// The generator of secp256k1 and twice it, in both forms.
+const KEY: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+const OTHER: &str = "02c6047f9441ed7d6d3045406e95c07cd85c778e4b8cef3ca7abac09b95c709ee5";
+const LONG: &str = "0479be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798483ada7726a3c4655da4fbfc0e1108a8fd17b448a68554199c47d08ffb10d4b8";
+
+#[tokio::test]
+async fn transactions_made_by_hand_are_alike() {
+    let pair = Pair::start();
+    let (alice, bob) = (Holder::new(1).address(), Holder::new(2).address());
+    let txid = "ab".repeat(32);
+    let input = json!({ "txid": txid, "vout": 1 });
+    let made = [
+        json!([[], {}]),
+        json!([[], []]),
+        json!([[input], { alice.clone(): 0.1 }]),
+        json!([[input], [{ alice.clone(): "1.00000001" }, { "data": "00010203" }, { bob.clone(): 0 }]]),
+        json!([[input], { alice.clone(): 1 }, 500]),
+        json!([[input], { alice.clone(): 1 }, 500, false]),
+        json!([[input], { alice.clone(): 1 }, 0, false]),
+        json!([[input], { alice.clone(): 1 }, 0, true, 3]),
+        json!([[{ "txid": txid, "vout": 0, "sequence": 7 }, input], { alice.clone(): 1 }, 4294967295u32]),
+    ];
+    for params in made {
+        let hex = pair.same("createrawtransaction", params).await;
+        for form in [json!([hex]), json!([hex, true]), json!([hex, false])] {
+            pair.same("decoderawtransaction", form).await;
+        }
+    }
+    for params in [
+        json!([[{ "vout": 1 }], {}]),
+        json!([[{ "txid": "zz", "vout": 1 }], {}]),
+        json!([[{ "txid": txid }], {}]),
+        json!([[{ "txid": txid, "vout": -1 }], {}]),
+        json!([[{ "txid": txid, "vout": 1, "sequence": -1 }], {}]),
+        json!([[{ "txid": txid, "vout": 1, "sequence": 4294967296u64 }], {}]),
+        json!([[input], { "nowhere": 1 }]),
+        json!([[input], { alice.clone(): -1 }]),
+        json!([[input], { alice.clone(): "x" }]),
+        json!([[input], [{ alice.clone(): 1 }, { alice.clone(): 2 }]]),
+        json!([[input], [{ "data": "00" }, { "data": "01" }]]),
+        json!([[input], { "data": "xyz" }]),
+        json!([[input], { "data": "" }]),
+        json!([[input], [{ alice.clone(): 1, bob.clone(): 2 }]]),
+        json!([[input], [7]]),
+        json!([[], {}, -1]),
+        json!([[], {}, 4294967296u64]),
+        json!([[], {}, 0, true, 4]),
+        json!([[], {}, 0, true, 0]),
+        json!([[{ "txid": txid, "vout": 1, "sequence": 4294967295u32 }], {}, 0, true]),
+    ] {
+        pair.same("createrawtransaction", params).await;
+    }
+    let funded = Holder::new(1).pay(
+        (
+            bitcoin::OutPoint::new(txid.parse().unwrap(), 0),
+            Amount::from_sat(90_000),
+        ),
+        &Holder::new(2),
+        Amount::from_sat(1_000),
+    );
+    let hex = serialize_hex(&funded);
+    for params in [
+        json!([hex]),
+        json!([hex, true]),
+        json!([hex, false]),
+        json!(["00"]),
+        json!(["xyz"]),
+        json!([""]),
+        json!([format!("{hex}00")]),
+    ] {
+        pair.same("decoderawtransaction", params).await;
+    }
+}
+
+#[tokio::test]
+async fn scripts_and_addresses_read_alike() {
+    let pair = Pair::start();
+    let hash = "751e76e8199196d454941c45d1b3a323f1433bd6";
+    for script in [
+        String::new(),
+        format!("21{KEY}ac"),
+        format!("41{LONG}ac"),
+        format!("76a914{hash}88ac"),
+        format!("a914{hash}87"),
+        format!("0014{hash}"),
+        format!("0020{}", "07".repeat(32)),
+        format!("5120{}", &KEY[2..]),
+        "51024e73".to_owned(),
+        format!("5121{KEY}21{OTHER}52ae"),
+        format!("5121{KEY}41{LONG}52ae"),
+        "6a0401020304".to_owned(),
+        "6a".to_owned(),
+        "50".to_owned(),
+        "ba".to_owned(),
+        "bb".to_owned(),
+        "4c".to_owned(),
+    ] {
+        pair.same("decodescript", json!([script])).await;
+    }
+    pair.same("decodescript", json!(["xyz"])).await;
+
+    let holder = Holder::new(1).address();
+    for text in [
+        holder.as_str(),
+        "mrCDrCybB6J1vRfbwM5hemdJz73FwDBC8r",
+        "2N2JD6wb56AfK4tfmM6PwdVmoYk2dCKf4Br",
+        "bcrt1qrp33g0q5c5txsp9arysrx4k6zdkfs4nce4xj0gdcccefvpysxf3qzf4jry",
+        "bcrt1pfeesnyr2tx",
+        "bcrt1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqc8gma6",
+        "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa",
+        "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
+        "mrCDrCybB6J1vRfbwM5hemdJz73FwDBC8s",
+        "nowhere",
+        "",
+        "0OIl",
+    ] {
+        pair.same("validateaddress", json!([text])).await;
+    }
+    let wrong = bcrt_with_a_slip(&holder);
+    let ours = pair.ours("validateaddress", &json!([wrong])).await.unwrap();
+    assert_eq!(ours["isvalid"], false);
+
+    for params in [
+        json!([1, [KEY]]),
+        json!([2, [KEY, OTHER]]),
+        json!([2, [KEY, OTHER], "legacy"]),
+        json!([2, [KEY, OTHER], "p2sh-segwit"]),
+        json!([2, [KEY, OTHER], "bech32"]),
+        json!([1, [KEY, LONG], "bech32"]),
+        json!([1, [LONG]]),
+        json!([15, vec![KEY; 15], "bech32"]),
+        json!([16, vec![KEY; 16]]),
+        json!([1, vec![KEY; 21]]),
+        json!([0, [KEY]]),
+        json!([-1, [KEY]]),
+        json!([3, [KEY, OTHER]]),
+        json!([1, []]),
+        json!([1, [KEY], "bech32m"]),
+        json!([1, [KEY], "other"]),
+        json!([1, ["zz"]]),
+        json!([1, ["00"]]),
+        json!([1, ["05".repeat(33)]]),
+        json!([1, [7]]),
+    ] {
+        pair.same("createmultisig", params).await;
+    }
+}
+
+/// The address with its last letter changed.
+fn bcrt_with_a_slip(address: &str) -> String {
+    let (head, last) = address.split_at(address.len() - 1);
+    format!("{head}{}", if last == "q" { "p" } else { "q" })
+}
+
+#[tokio::test]
+async fn messages_are_signed_and_checked_alike() {
+    let pair = Pair::start();
+    let wif = "cMahea7zqjxrtgAbB7LSGbcQUr1uX1ojuat9jZodMN87JcbXMTcA";
+    let address = "mrCDrCybB6J1vRfbwM5hemdJz73FwDBC8r";
+    for message in ["", "a message", "zwölf Boxkämpfer"] {
+        let signature = pair.same("signmessagewithprivkey", json!([wif, message])).await;
+        let good = pair.same("verifymessage", json!([address, signature, message])).await;
+        assert_eq!(good, true);
+        assert_eq!(
+            pair.same("verifymessage", json!([address, signature, "other"])).await,
+            false
+        );
+    }
+    let signature = pair.same("signmessagewithprivkey", json!([wif, "x"])).await;
+    for params in [
+        json!(["nowhere", signature, "x"]),
+        json!(["2N2JD6wb56AfK4tfmM6PwdVmoYk2dCKf4Br", signature, "x"]),
+        json!([address, "!", "x"]),
+        json!([address, "AAAA", "x"]),
+        json!([address, "A".repeat(88), "x"]),
+    ] {
+        pair.same("verifymessage", params).await;
+    }
+    for key in [
+        "",
+        "nokey",
+        "5HpHagT65TZzG1PH3CSu63k8DbpvD8s5ip4nEB3kEsreAnchuDf",
+        "KwDiBf89QgGbjEhKnhXJuH7LrciVrZi3qYjgd9M7rFU73sVHnoWn",
+    ] {
+        pair.same("signmessagewithprivkey", json!([key, "x"])).await;
+    }
+}
+
+#[tokio::test]
+async fn miners_are_answered_alike() {
+    let pair = Pair::start();
+    let (alice, bob) = (Holder::new(1), Holder::new(2));
+    let info = ["warnings", "currentblockweight", "currentblocktx"];
+    pair.same_but("getmininginfo", json!([]), &info).await;
+    pair.same("getnetworkhashps", json!([])).await;
+    pair.core.generate(103, &alice.address()).unwrap();
+    pair.follow().await;
+    for params in [
+        json!([]),
+        json!([1]),
+        json!([50]),
+        json!([500]),
+        json!([-1]),
+        json!([10, 50]),
+        json!([10, 0]),
+        json!([0]),
+        json!([-2]),
+        json!([10, 104]),
+        json!([10, -2]),
+    ] {
+        pair.same("getnetworkhashps", params).await;
+    }
+    pair.same_but("getmininginfo", json!([]), &info).await;
+
+    let coin = |height| coinbase_coin(&pair.core.block(&pair.core.hash_at(height).unwrap()).unwrap());
+    let parent = alice.pay(coin(1), &bob, Amount::from_sat(1_410));
+    let made = (bitcoin::OutPoint::new(parent.compute_txid(), 0), parent.output[0].value);
+    let child = bob.pay(made, &alice, Amount::from_sat(20_000));
+    for tx in [&parent, &child] {
+        pair.same("sendrawtransaction", json!([serialize_hex(tx)])).await;
+    }
+    let segwit = json!([{ "rules": ["segwit"] }]);
+    // Regtest's own vote changes no rule, and a clock may tick between two calls. We judge no proposals yet.
+    let except = ["longpollid", "version", "vbavailable", "curtime", "capabilities"];
+    let template = pair.same_but("getblocktemplate", segwit.clone(), &except).await;
+    assert_eq!(template["transactions"].as_array().unwrap().len(), 2);
+    assert_eq!(template["transactions"][1]["depends"], json!([1]));
+    for params in [
+        json!([{}]),
+        json!([{ "rules": [] }]),
+        json!([{ "mode": "other" }]),
+        json!([{ "mode": 7 }]),
+    ] {
+        pair.same("getblocktemplate", params).await;
+    }
+
+    // Who waits hears of the next block at once.
+    let id = pair.ours("getblocktemplate", &segwit).await.unwrap()["longpollid"].clone();
+    let asked = json!([{ "rules": ["segwit"], "longpollid": id }]);
+    let (height, nothing) = (json!([104, 5_000]), json!([]));
+    let (waited, new, reached, ()) = tokio::join!(
+        pair.ours("getblocktemplate", &asked),
+        pair.ours("waitfornewblock", &nothing),
+        pair.ours("waitforblockheight", &height),
+        async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            pair.core.generate(1, &bob.address()).unwrap();
+            pair.follow().await;
+        }
+    );
+    let tip = pair.same("getbestblockhash", json!([])).await;
+    assert_eq!(waited.unwrap()["previousblockhash"], tip);
+    assert_eq!(new.unwrap(), json!({ "hash": tip, "height": 104 }));
+    assert_eq!(reached.unwrap()["height"], 104);
+    pair.same("waitforblock", json!([tip, 100])).await;
+    pair.same("waitforblock", json!(["11".repeat(32), 100])).await;
+    pair.same("waitforblockheight", json!([1000, 100])).await;
+    pair.same("waitfornewblock", json!([100])).await;
+    pair.same("waitfornewblock", json!([-1])).await;
+
+    // A block with just what is named.
+    let spend = serialize_hex(&alice.pay(coin(2), &bob, Amount::from_sat(7_000)));
+    let unsent = pair
+        .ours("generateblock", &json!([bob.address(), [spend], false]))
+        .await
+        .unwrap();
+    assert_eq!(
+        pair.core.call("submitblock", json!([unsent["hex"]])).unwrap(),
+        Value::Null
+    );
+    pair.follow().await;
+    assert_eq!(pair.same("getbestblockhash", json!([])).await, unsent["hash"]);
+    for params in [
+        json!(["nowhere", []]),
+        json!([bob.address(), ["11".repeat(32)]]),
+        json!([bob.address(), ["zz"]]),
+    ] {
+        pair.same("generateblock", params).await;
+    }
+    let made = pair.ours("generateblock", &json!([bob.address(), []])).await.unwrap();
+    assert_eq!(pair.ours("getbestblockhash", &json!([])).await.unwrap(), made["hash"]);
+}
