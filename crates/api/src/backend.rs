@@ -15,7 +15,7 @@ use dunlin_chain::indexes::Indexes;
 use dunlin_chain::{BlockError, Network, OperateError, ParsedBlock, View};
 use dunlin_mempool::{Accepted, Pool, PoolReject};
 pub use dunlin_relay::{AddKind, Ban, ChainOp, Kind, Operated, PeerInfo, Subnet, Transport, Which};
-pub use dunlin_torrent::command::Source;
+pub use dunlin_torrent::command::{Priority, Source};
 pub use dunlin_torrent::status::{PeerStatus, State, TorrentStatus};
 pub use dunlin_torrent::{InfoHash, Metainfo};
 use tokio::sync::watch;
@@ -260,6 +260,17 @@ pub trait TorrentBackend: Send + Sync {
 
     /// Hashes everything on disk again.
     async fn recheck(&self, info_hash: InfoHash) -> Result<(), BackendError>;
+
+    /// Says how much files are wanted, by their indices in the torrent.
+    async fn prioritise(&self, info_hash: InfoHash, files: Vec<(usize, Priority)>) -> Result<(), BackendError>;
+
+    /// Limits rates in bytes a second, of one torrent or of all together; `None` is no limit.
+    async fn limit(
+        &self,
+        info_hash: Option<InfoHash>,
+        download: Option<u64>,
+        upload: Option<u64>,
+    ) -> Result<(), BackendError>;
 
     /// Bytes of a torrent from `offset` on, as soon as they are there; at least one, at most `len`. `stream` is the
     /// reader's own number: what follows is fetched first until [`TorrentBackend::end_stream`].

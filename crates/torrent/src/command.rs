@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::dht::Saved;
+use crate::ip_filter::IpFilter;
 use crate::resume::Resume;
 use crate::status::TorrentStatus;
 use crate::tracker::{self, TrackerError};
@@ -30,6 +32,20 @@ pub struct Config {
     pub encryption: Encryption,
     /// The session keeps its torrents in here, for the codecs of its links.
     pub torrent_keys: TorrentKeys,
+    /// Addresses that nothing is exchanged with.
+    pub ip_filter: Arc<IpFilter>,
+    /// Bytes of content a second from all peers; `None` is no limit.
+    pub download_limit: Option<u64>,
+    /// Bytes of content a second to all peers; `None` is no limit.
+    pub upload_limit: Option<u64>,
+    /// A torrent that has given so many thousandths of its own size is paused.
+    pub ratio_goal: Option<u64>,
+    /// A torrent that has only served for so long, in all runs, is paused.
+    pub seed_time_goal: Option<Duration>,
+    /// Torrents that download at once; the others wait for their turn.
+    pub max_downloads: Option<usize>,
+    /// Torrents that only serve at once; the others wait for their turn.
+    pub max_seeds: Option<usize>,
     /// Whether to dial over uTP where TCP comes to nothing; for a session within a [`crate::utp::Transport`].
     pub utp: bool,
     /// Whether peers are looked for in the house (BEP 14); its messages come in as datagrams.
@@ -64,6 +80,13 @@ impl Config {
             resume_dir: None,
             encryption: Encryption::Off,
             torrent_keys: TorrentKeys::default(),
+            ip_filter: Arc::default(),
+            download_limit: None,
+            upload_limit: None,
+            ratio_goal: None,
+            seed_time_goal: None,
+            max_downloads: None,
+            max_seeds: None,
             utp: false,
             lsd: false,
             pex: true,
@@ -162,6 +185,18 @@ impl AddTorrent {
     }
 }
 
+/// How much a file is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Priority {
+    /// Not at all.
+    Skip,
+    /// As the others.
+    #[default]
+    Normal,
+    /// Before the others.
+    High,
+}
+
 /// Bytes that somebody wants to read while the torrent downloads.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadRequest {
@@ -205,6 +240,22 @@ pub enum Command {
         info_hash: InfoHash,
         /// Their addresses.
         peers: Vec<SocketAddr>,
+    },
+    /// Say how much files are wanted, by their indices in the torrent.
+    Prioritise {
+        /// Which torrent.
+        info_hash: InfoHash,
+        /// Those that change.
+        files: Vec<(usize, Priority)>,
+    },
+    /// Limit rates, in bytes of content a second; `None` is no limit.
+    Limit {
+        /// Which torrent; `None` for all together.
+        info_hash: Option<InfoHash>,
+        /// From peers.
+        download: Option<u64>,
+        /// To peers.
+        upload: Option<u64>,
     },
     /// Read bytes as soon as they are there, and fetch what follows them before all else; answered by [`Event::Read`].
     Read(ReadRequest),

@@ -15,6 +15,7 @@ pub mod dht;
 mod discovery;
 pub mod disk;
 pub mod id;
+pub mod ip_filter;
 mod layers;
 pub mod lsd;
 pub mod magnet;

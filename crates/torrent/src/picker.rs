@@ -134,6 +134,9 @@ pub(crate) struct Picker {
     shape: Shape,
     sequential: bool,
     have: Bitfield,
+    wanted: Bitfield,
+    /// How many wanted pieces are not there.
+    missing: u32,
     open: Bitfield,
     verifying: BTreeSet<u32>,
     partials: BTreeMap<u32, Partial>,
@@ -167,6 +170,8 @@ impl Picker {
         }
         let by_bytes = IN_HAND_BYTES / u64::from(shape.piece_len.max(1));
         let mut picker = Self {
+            wanted: Bitfield::full(pieces),
+            missing: pieces - have.count(),
             shape,
             sequential,
             have,
@@ -483,7 +488,9 @@ impl Picker {
     pub(crate) fn verified(&mut self, index: u32) {
         self.verifying.remove(&index);
         self.failed.remove(&index);
-        self.have.set(index);
+        if self.have.set(index) && self.wanted.get(index) {
+            self.missing -= 1;
+        }
     }
 
     /// The piece's hash was wrong, or it could not be written: it must be fetched again.
@@ -495,6 +502,39 @@ impl Picker {
             self.failed.insert(index);
         }
         self.reopen(index);
+    }
+
+    /// Whether a piece is wanted and not there.
+    pub(crate) fn lacks(&self, index: u32) -> bool {
+        self.wanted.get(index) && !self.have.get(index)
+    }
+
+    /// Whether a piece is wanted.
+    pub(crate) fn is_wanted(&self, index: u32) -> bool {
+        self.wanted.get(index)
+    }
+
+    /// Whether every wanted piece is there.
+    pub(crate) fn is_done(&self) -> bool {
+        self.missing == 0
+    }
+
+    /// From now on these pieces are wanted. What is in hand is fetched to its end.
+    pub(crate) fn want(&mut self, wanted: Bitfield) {
+        self.wanted = wanted;
+        self.missing = 0;
+        for index in 0..self.shape.pieces() {
+            let lacking = self.lacks(index);
+            self.missing += u32::from(lacking);
+            let busy = self.verifying.contains(&index) || self.partials.contains_key(&index);
+            if lacking && !busy && !self.open.get(index) {
+                self.reopen(index);
+            } else if !lacking && self.open.get(index) {
+                self.open.clear(index);
+                self.rarest.remove(&self.rank(index));
+            }
+        }
+        self.freed = self.freed.wrapping_add(1);
     }
 
     /// Whether everything is there.
@@ -605,6 +645,9 @@ impl Picker {
     }
 
     fn reopen(&mut self, index: u32) {
+        if !self.wanted.get(index) {
+            return;
+        }
         self.open.set(index);
         self.rarest.insert(self.rank(index));
         self.freed = self.freed.wrapping_add(1);

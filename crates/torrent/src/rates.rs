@@ -4,10 +4,58 @@ use std::time::Duration;
 
 use dunlin_peer::Now;
 
+use crate::wire::BLOCK_LEN;
+
 /// Length of one measuring slot.
 const SLOT: Duration = Duration::from_millis(500);
 /// Slots that the rate looks back on.
 const SLOTS: usize = 8;
+
+/// A limit of bytes a second: what was not used for a second at most may be used later.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Bucket {
+    rate: Option<u64>,
+    left: i64,
+    filled: Now,
+}
+
+impl Bucket {
+    /// With a rate; `None` is no limit.
+    pub(crate) fn new(rate: Option<u64>) -> Self {
+        Self {
+            rate,
+            ..Self::default()
+        }
+    }
+
+    /// The rate.
+    pub(crate) fn rate(&self) -> Option<u64> {
+        self.rate
+    }
+
+    /// Bytes that may be used now.
+    pub(crate) fn left(&mut self, now: Now) -> u64 {
+        let Some(rate) = self.rate else { return u64::MAX };
+        let most = i64::try_from(rate.max(u64::from(BLOCK_LEN))).unwrap_or(i64::MAX);
+        let gained = u128::from(rate) * u128::from(micros(now.since(self.filled))) / 1_000_000;
+        // Small rates gain nothing in a short time: such a time is not thrown away.
+        if gained > 0 {
+            self.filled = now;
+            self.left = self
+                .left
+                .saturating_add(i64::try_from(gained).unwrap_or(i64::MAX))
+                .min(most);
+        }
+        u64::try_from(self.left).unwrap_or(0)
+    }
+
+    /// Uses bytes, also more than are left: they are missing later.
+    pub(crate) fn take(&mut self, bytes: u64) {
+        if self.rate.is_some() {
+            self.left = self.left.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+    }
+}
 
 /// Counts bytes and gives their rate over the last four seconds.
 #[derive(Clone, Debug, Default)]

@@ -16,11 +16,13 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::bencode::{Document, Item, Limits, Value};
+use crate::command::Priority;
 use crate::metainfo::{MAX_FILES, MAX_METAINFO_LEN, MAX_PIECES, Metainfo, MetainfoError};
 use crate::replace::replace;
 use crate::{Bitfield, InfoHash};
@@ -61,6 +63,14 @@ pub struct Resume {
     pub downloaded: u64,
     /// When it was added, in seconds since the Unix epoch.
     pub added: u64,
+    /// How much each file is wanted, in the torrent's order; those beyond the end are normal.
+    pub priorities: Vec<Priority>,
+    /// Bytes of content a second from peers; `None` is no limit.
+    pub download_limit: Option<u64>,
+    /// Bytes of content a second to peers; `None` is no limit.
+    pub upload_limit: Option<u64>,
+    /// How long it has only served, in all runs.
+    pub seeded: Duration,
 }
 
 /// What tells whether a file changed.
@@ -175,7 +185,20 @@ impl Resume {
             .with("paused", i64::from(self.paused))
             .with("uploaded", number(self.uploaded))
             .with("downloaded", number(self.downloaded))
-            .with("added", number(self.added));
+            .with("added", number(self.added))
+            .with("seeded", number(self.seeded.as_secs()));
+        for (key, limit) in [
+            ("download limit", self.download_limit),
+            ("upload limit", self.upload_limit),
+        ] {
+            if let Some(limit) = limit {
+                root.insert(key, number(limit));
+            }
+        }
+        if self.priorities.iter().any(|priority| *priority != Priority::Normal) {
+            let bytes: Vec<u8> = self.priorities.iter().map(|priority| *priority as u8).collect();
+            root.insert("priorities", bytes);
+        }
         if let Some(raw_info) = &self.raw_info {
             root.insert("info", raw_info.to_vec());
         }
@@ -260,6 +283,21 @@ impl Resume {
             uploaded: number("uploaded")?,
             downloaded: number("downloaded")?,
             added: number("added")?,
+            priorities: root
+                .get(b"priorities")
+                .and_then(|list| list.as_bytes())
+                .unwrap_or_default()
+                .iter()
+                .take(MAX_FILES)
+                .map(|byte| match byte {
+                    0 => Priority::Skip,
+                    2 => Priority::High,
+                    _ => Priority::Normal,
+                })
+                .collect(),
+            download_limit: number("download limit").ok(),
+            upload_limit: number("upload limit").ok(),
+            seeded: Duration::from_secs(number("seeded").unwrap_or(0)),
         })
     }
 }
@@ -305,6 +343,10 @@ mod tests {
             uploaded: 1,
             downloaded: 2,
             added: 3,
+            priorities: vec![Priority::Skip, Priority::Normal, Priority::High],
+            download_limit: None,
+            upload_limit: Some(1 << 20),
+            seeded: Duration::from_secs(77),
         }
     }
 

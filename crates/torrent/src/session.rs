@@ -14,6 +14,7 @@ use dunlin_peer::{CloseReason, DialToken, DisconnectCause, Input, Link, LinkId, 
 pub use crate::command::{AddTorrent, Command, Config, Done, Event, Job, Limits, Source};
 use crate::discovery::Discovery;
 use crate::lsd::Lsd;
+use crate::rates::Bucket;
 use crate::shared::Shared;
 pub use crate::status::{PeerFlags, PeerStatus, State, TorrentStatus, TrackerStatus};
 use crate::torrent::Torrent;
@@ -22,6 +23,8 @@ use crate::{InfoHash, PeerId, dht, disk, resume, swarm, utp};
 
 /// Time between two looks at everything.
 const TICK: Duration = Duration::from_secs(1);
+/// Time between two looks at limits that hold something back.
+const REFILL: Duration = Duration::from_millis(100);
 /// Torrents that the DHT is asked for at once.
 const MAX_SEARCHES: usize = 64;
 /// A link on which no handshake came for this long is closed.
@@ -84,6 +87,8 @@ pub struct Session {
     searches: BTreeSet<(Now, InfoHash)>,
     /// How many are being looked for.
     searching: usize,
+    /// When limits that hold something back are looked at again.
+    next_refill: Option<Now>,
     reads_paused: bool,
     next_tick: Now,
     stop_told: bool,
@@ -106,6 +111,7 @@ impl Session {
             again: Vec::new(),
             searches: BTreeSet::new(),
             searching: 0,
+            next_refill: None,
             reads_paused: false,
             next_tick: now + TICK,
             stop_told: false,
@@ -152,6 +158,20 @@ impl Session {
             Command::AddPeers { info_hash, peers } => with(info_hash, &mut |torrent, shared| {
                 torrent.learn(now, shared, &peers, swarm::Source::User);
             }),
+            Command::Prioritise { info_hash, files } => {
+                with(info_hash, &mut |torrent, shared| {
+                    torrent.prioritise(now, shared, &files)
+                });
+            }
+            Command::Limit {
+                info_hash: Some(info_hash),
+                download,
+                upload,
+            } => with(info_hash, &mut |torrent, _| torrent.limit(download, upload)),
+            Command::Limit { download, upload, .. } => {
+                shared.down = Bucket::new(download);
+                shared.up = Bucket::new(upload);
+            }
             Command::Read(request) => {
                 let info_hash = self
                     .aliases
@@ -192,6 +212,10 @@ impl Session {
         }
         let mut torrent = Torrent::new(now, add, &mut self.shared);
         self.shared.out.event(Event::Added { info_hash, new: true });
+        if self.shared.config.max_downloads.is_some() || self.shared.config.max_seeds.is_some() {
+            // The next tick says whose turn it is.
+            torrent.wait_for_turn();
+        }
         torrent.start(now, &mut self.shared);
         self.torrents.insert(info_hash, torrent);
         self.searches.insert((now, info_hash));
@@ -256,6 +280,9 @@ impl Session {
     }
 
     fn connected(&mut self, now: Now, link: Link) {
+        if link.token.is_none() && self.shared.config.ip_filter.blocks(link.addr.ip()) {
+            return self.close(link.id, CloseReason::benign("address is filtered"));
+        }
         let dial = link.token.and_then(|token| self.dials.remove(&token));
         let torrent = dial.map(|dial| dial.info_hash);
         if link.token.is_some() {
@@ -446,10 +473,34 @@ impl Session {
             self.unshaken(now, dial, addr, true);
             self.close(id, CloseReason::benign("no handshake"));
         }
+        self.take_turns(now);
         for (&info_hash, torrent) in &mut self.torrents {
             torrent.tick(now, &mut self.shared);
             if torrent.has_due(now) {
                 self.shared.eager.insert(info_hash);
+            }
+        }
+    }
+
+    /// Gives turns to the torrents that came first, when only so many may be active.
+    fn take_turns(&mut self, now: Now) {
+        let limits = [self.shared.config.max_seeds, self.shared.config.max_downloads];
+        if limits == [None, None] {
+            return;
+        }
+        let waiting = |(info_hash, torrent): (&InfoHash, &Torrent)| {
+            let downloads = torrent.wants_turn()?;
+            Some((torrent.added(), *info_hash, downloads))
+        };
+        let mut order: Vec<(u64, InfoHash, bool)> = self.torrents.iter().filter_map(waiting).collect();
+        order.sort_unstable();
+        let mut left = limits.map(|limit| limit.unwrap_or(usize::MAX));
+        for (_, info_hash, downloads) in order {
+            let left = &mut left[usize::from(downloads)];
+            let queued = *left == 0;
+            *left = left.saturating_sub(1);
+            if let Some(torrent) = self.torrents.get_mut(&info_hash) {
+                torrent.set_queued(now, &mut self.shared, queued);
             }
         }
     }
@@ -556,6 +607,9 @@ impl Session {
         for dial in dials {
             self.dial(dial);
         }
+        if !self.shared.held.is_empty() {
+            self.next_refill.get_or_insert(now + REFILL);
+        }
         if !self.reads_paused && self.shared.too_dirty() {
             self.reads_paused = true;
         } else if self.reads_paused && self.shared.clean_enough() {
@@ -634,6 +688,14 @@ impl Machine for Session {
     }
 
     fn handle_timeout(&mut self, now: Now) {
+        if self.next_refill.is_some_and(|at| now >= at) {
+            self.next_refill = None;
+            for info_hash in std::mem::take(&mut self.shared.held) {
+                if let Some(torrent) = self.torrents.get_mut(&info_hash) {
+                    torrent.refilled(now, &mut self.shared);
+                }
+            }
+        }
         if now >= self.next_tick {
             self.tick(now);
         }
@@ -646,7 +708,7 @@ impl Machine for Session {
     fn poll_timeout(&self) -> Option<Now> {
         let tick = (!self.torrents.is_empty() || !self.links.is_empty()).then_some(self.next_tick);
         let dht = self.discovery.as_ref().map(Discovery::poll_timeout);
-        tick.into_iter().chain(dht).min()
+        tick.into_iter().chain(dht).chain(self.next_refill).min()
     }
 
     fn poll(&mut self) -> Option<Output<Message, Event, Job>> {

@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::command::{Config, Event, Job};
 use crate::disk;
+use crate::rates::Bucket;
 use crate::wire::Message;
 use crate::{InfoHash, PeerId};
 
@@ -26,6 +27,11 @@ pub(crate) struct Shared {
     pub(crate) links: usize,
     /// The program is about to end.
     pub(crate) stopping: bool,
+    /// The limits of all torrents together.
+    pub(crate) down: Bucket,
+    pub(crate) up: Bucket,
+    /// Torrents that a limit holds back.
+    pub(crate) held: BTreeSet<InfoHash>,
     /// Torrents that may have somebody to dial.
     pub(crate) eager: BTreeSet<InfoHash>,
     /// Torrents of which more names are known than before.
@@ -41,14 +47,17 @@ impl Shared {
             peer_id,
             key: rng.random(),
             rng,
-            config,
             out: Outbox::default(),
             dirty: 0,
             links: 0,
             stopping: false,
+            down: Bucket::new(config.download_limit),
+            up: Bucket::new(config.upload_limit),
+            held: BTreeSet::new(),
             eager: BTreeSet::new(),
             renamed: Vec::new(),
             next_ticket: 0,
+            config,
         }
     }
 

@@ -20,6 +20,8 @@ pub enum State {
     Downloading,
     /// Serving; everything that is wanted is there.
     Seeding,
+    /// Waiting for its turn.
+    Queued,
     /// Doing nothing because the user said so.
     Paused,
     /// Cannot go on.
@@ -47,6 +49,12 @@ pub struct TorrentStatus {
     pub total_bytes: u64,
     /// Bytes of verified pieces.
     pub done_bytes: u64,
+    /// Bytes a second that it may fetch; `None` is no limit.
+    pub download_limit: Option<u64>,
+    /// Bytes a second that it may give; `None` is no limit.
+    pub upload_limit: Option<u64>,
+    /// How much each file is wanted, when not all are wanted alike: 0 not at all, 1 as usual, 2 before the others.
+    pub priorities: Vec<u8>,
     /// Bytes of a piece.
     pub piece_length: u32,
     /// Pieces in all.

@@ -13,6 +13,7 @@ mod search;
 mod snapshot;
 mod stream;
 mod upload;
+mod wishes;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -29,7 +30,7 @@ use crate::layers::{LayerFetch, Tree};
 use crate::metadata::MetadataFetch;
 use crate::peer_link::PeerLink;
 use crate::picker::Picker;
-use crate::rates::Meter;
+use crate::rates::{Bucket, Meter};
 use crate::resume::Resume;
 use crate::shared::Shared;
 use crate::swarm::{self, Swarm};
@@ -124,6 +125,9 @@ pub(crate) struct Torrent {
     tree: Option<Tree>,
     down: Meter,
     up: Meter,
+    down_limit: Bucket,
+    up_limit: Bucket,
+    wishes: wishes::Wishes,
     /// From earlier runs.
     earlier_down: u64,
     earlier_up: u64,
@@ -166,6 +170,8 @@ impl Torrent {
             }
         }
         peers.extend(add.peers);
+        let saved = resume.clone();
+        let saved = saved.as_deref();
         let mut swarm = Swarm::default();
         for addr in peers {
             swarm.learn(now, addr, swarm::Source::User, &mut shared.rng);
@@ -208,6 +214,9 @@ impl Torrent {
             tree: None,
             down: Meter::default(),
             up: Meter::default(),
+            down_limit: Bucket::new(saved.and_then(|resume| resume.download_limit)),
+            up_limit: Bucket::new(saved.and_then(|resume| resume.upload_limit)),
+            wishes: saved.map(wishes::Wishes::of).unwrap_or_default(),
             wasted: 0,
         }
     }
@@ -243,12 +252,18 @@ impl Torrent {
         matches!(&self.stage, Stage::Active(picker) if picker.is_complete())
     }
 
+    /// Every piece that is wanted is there.
+    fn is_done(&self) -> bool {
+        matches!(&self.stage, Stage::Active(picker) if picker.is_done())
+    }
+
     /// Pieces are wanted and can be taken in.
     fn is_downloading(&self) -> bool {
         !self.paused
+            && !self.wishes.queued
             && !self.seed_only
             && self.error.is_none()
-            && matches!(&self.stage, Stage::Active(picker) if !picker.is_complete())
+            && matches!(&self.stage, Stage::Active(picker) if !picker.is_done())
     }
 
     /// Its peers may be looked for everywhere: it runs and is not private (BEP 27).
@@ -258,12 +273,12 @@ impl Torrent {
 
     /// Links are of use to it.
     fn is_running(&self) -> bool {
-        !self.paused && (self.error.is_none() || matches!(self.stage, Stage::Active(_)))
+        !self.paused && !self.wishes.queued && (self.error.is_none() || matches!(self.stage, Stage::Active(_)))
     }
 
     /// Nothing but serving is left to do.
     fn only_serves(&self) -> bool {
-        self.seed_only || self.is_complete()
+        self.seed_only || self.is_done()
     }
 
     /// Bytes of verified pieces.
@@ -285,7 +300,9 @@ impl Torrent {
     /// Learns where peers are.
     pub(crate) fn learn(&mut self, now: Now, shared: &mut Shared, peers: &[SocketAddr], source: swarm::Source) {
         for &addr in peers {
-            self.swarm.learn(now, addr, source, &mut shared.rng);
+            if !shared.config.ip_filter.blocks(addr.ip()) {
+                self.swarm.learn(now, addr, source, &mut shared.rng);
+            }
         }
         shared.eager.insert(self.info_hash);
     }

@@ -378,6 +378,7 @@ fn torrent(status: &TorrentStatus) -> Torrent {
         State::Checking => "checking",
         State::Downloading => "downloading",
         State::Seeding => "seeding",
+        State::Queued => "queued",
         State::Paused => "paused",
         State::Error(_) => "error",
     };

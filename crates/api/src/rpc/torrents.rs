@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::error::{DESERIALIZATION_ERROR, INTERNAL_ERROR, INVALID_ADDRESS_OR_KEY, INVALID_PARAMETER, RpcError};
 use super::method::{Answer, Call};
-use crate::backend::{AddRequest, AddSource, BackendError, InfoHash, Source, TorrentStatus};
+use crate::backend::{AddRequest, AddSource, BackendError, InfoHash, Priority, Source, TorrentStatus};
 use crate::stream;
 
 fn status_json(status: &TorrentStatus) -> Answer {
@@ -94,6 +94,43 @@ pub(crate) async fn resume(call: Call) -> Answer {
     Ok(Value::Null)
 }
 
+/// How much files are wanted.
+pub(crate) async fn prioritise(call: Call) -> Answer {
+    let wrong = |text: String| RpcError::new(INVALID_PARAMETER, text);
+    let mut files = Vec::new();
+    for (index, priority) in call.arg(1).as_object().into_iter().flatten() {
+        let index = index
+            .parse()
+            .map_err(|_| wrong(format!("'{index}' is no index of a file")))?;
+        let priority = match priority.as_str() {
+            Some("skip") => Priority::Skip,
+            Some("normal") => Priority::Normal,
+            Some("high") => Priority::High,
+            _ => return Err(wrong(format!("{priority} is none of skip, normal and high"))),
+        };
+        files.push((index, priority));
+    }
+    call.torrent()?.prioritise(info_hash(&call)?, files).await?;
+    Ok(Value::Null)
+}
+
+/// Limits of rates.
+pub(crate) async fn limit(call: Call) -> Answer {
+    let limit = |position: usize| match call.given(position) {
+        true => call
+            .int::<u64>(position)
+            .map(|kib| (kib > 0).then_some(kib.saturating_mul(1024))),
+        false => Ok(None),
+    };
+    let (download, upload) = (limit(0)?, limit(1)?);
+    let info_hash = call.opt_str(2)?.map(|text| {
+        let wrong = || RpcError::new(INVALID_ADDRESS_OR_KEY, format!("'{text}' is no info hash"));
+        text.parse::<InfoHash>().map_err(|_| wrong())
+    });
+    call.torrent()?.limit(info_hash.transpose()?, download, upload).await?;
+    Ok(Value::Null)
+}
+
 pub(crate) async fn recheck(call: Call) -> Answer {
     call.torrent()?.recheck(info_hash(&call)?).await?;
     Ok(Value::Null)
@@ -152,6 +189,7 @@ pub(crate) async fn info(call: Call) -> Answer {
                 "path": file.path.to_string_lossy(),
                 "length": file.length,
                 "offset": file.offset,
+                "priority": status.priorities.get(index).map_or("normal", |priority| ["skip", "normal", "high"][usize::from(*priority).min(2)]),
                 "done_bytes": done_bytes(&metainfo, &status.pieces, file),
             })
         };

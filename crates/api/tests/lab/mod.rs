@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use bitcoin::{BlockHash, Transaction};
 use dunlin_api::backend::{
     AddKind, AddRequest, AddSource, BackendError, Ban, BitcoinBackend, ChainOp, ChainOpError, InfoHash, Kind, Metainfo,
-    NetTotals, Operated, PeerInfo, PeerRow, PeerStatus, State, SubmitBlockError, SubmitTxError, Subnet, TorrentBackend,
-    TorrentStatus, Transport, Which,
+    NetTotals, Operated, PeerInfo, PeerRow, PeerStatus, Priority, State, SubmitBlockError, SubmitTxError, Subnet,
+    TorrentBackend, TorrentStatus, Transport, Which,
 };
 use dunlin_api::{Node, Stop};
 use dunlin_chain::indexes::{IndexKind, Indexer, Indexes};
@@ -257,6 +257,9 @@ pub fn torrent(info_hash: InfoHash, name: &str) -> TorrentStatus {
     TorrentStatus {
         info_hash,
         info_hash_v2: None,
+        download_limit: None,
+        upload_limit: None,
+        priorities: Vec::new(),
         name: name.into(),
         state: State::Downloading,
         error: None,
@@ -351,6 +354,14 @@ impl TorrentBackend for Shelf {
 
     async fn recheck(&self, info_hash: InfoHash) -> Result<(), BackendError> {
         self.change(info_hash, State::Checking)
+    }
+
+    async fn prioritise(&self, _: InfoHash, _: Vec<(usize, Priority)>) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    async fn limit(&self, _: Option<InfoHash>, _: Option<u64>, _: Option<u64>) -> Result<(), BackendError> {
+        Ok(())
     }
 
     async fn read(&self, _: InfoHash, _: u64, _: u64, _: u32) -> Result<bytes::Bytes, BackendError> {

@@ -11,7 +11,7 @@ use dunlin_chain::Network;
 
 pub(crate) use run::{Part, RunArgs};
 pub(crate) use torrent::{
-    CreateArgs, DiscoveryArgs, GetArgs, SeedArgs, TorrentArgs, TorrentCommand, TorrentEncryption,
+    CreateArgs, DiscoveryArgs, GetArgs, QueueArgs, RateArgs, SeedArgs, TorrentArgs, TorrentCommand, TorrentEncryption,
 };
 
 /// One peer of the open networks: Bitcoin and BitTorrent in one program.

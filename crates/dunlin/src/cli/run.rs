@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use dunlin_chain::indexes::IndexKind;
 use dunlin_chain::{Network, Prune};
 
-use super::DiscoveryArgs;
+use super::{DiscoveryArgs, QueueArgs, RateArgs};
 
 /// A part of the program that can be left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -147,6 +147,10 @@ pub(crate) struct RunArgs {
     pub(crate) download_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) discovery: DiscoveryArgs,
+    #[command(flatten)]
+    pub(crate) rates: RateArgs,
+    #[command(flatten)]
+    pub(crate) queue: QueueArgs,
 
     /// Publish over ZeroMQ here; without a topic all of hashblock, hashtx, rawblock, rawtx and sequence (repeatable)
     #[arg(long, value_name = "[TOPIC=]ADDR[/HIGH-WATER]", help_heading = "Others")]

@@ -48,6 +48,48 @@ pub(crate) struct DiscoveryArgs {
     pub(crate) torrent_encryption: TorrentEncryption,
 }
 
+/// How fast torrents may be, and with whom.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct RateArgs {
+    /// Fetch at most so much from BitTorrent peers, in KiB a second
+    #[arg(long, value_name = "KIB", help_heading = "Torrents")]
+    pub(crate) download_limit: Option<u64>,
+    /// Give at most so much to BitTorrent peers, in KiB a second
+    #[arg(long, value_name = "KIB", help_heading = "Torrents")]
+    pub(crate) upload_limit: Option<u64>,
+    /// Exchange nothing with the addresses in this file (ipfilter.dat, P2P or CIDR lines)
+    #[arg(long, value_name = "FILE", help_heading = "Torrents")]
+    pub(crate) ip_filter: Option<PathBuf>,
+}
+
+/// How many torrents are active, and for how long.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct QueueArgs {
+    /// Torrents that download at once; the others wait [default: all]
+    #[arg(long, value_name = "N", help_heading = "Torrents")]
+    pub(crate) max_downloads: Option<usize>,
+    /// Torrents that only share at once; the others wait [default: all]
+    #[arg(long, value_name = "N", help_heading = "Torrents")]
+    pub(crate) max_seeds: Option<usize>,
+    /// Pause a torrent that has given so many times its own size
+    #[arg(long, value_name = "RATIO", value_parser = ratio, help_heading = "Torrents")]
+    pub(crate) ratio_goal: Option<u64>,
+    /// Pause a torrent that has been shared for so many minutes
+    #[arg(long, value_name = "MINUTES", help_heading = "Torrents")]
+    pub(crate) seed_time_goal: Option<u64>,
+    /// Add the .torrent and .magnet files that are put into this folder
+    #[arg(long, value_name = "DIR", help_heading = "Torrents")]
+    pub(crate) watch_dir: Option<PathBuf>,
+}
+
+/// A ratio such as `1.5`, in thousandths.
+fn ratio(text: &str) -> Result<u64, String> {
+    match text.parse::<f64>() {
+        Ok(ratio) if (0.0..=1e6).contains(&ratio) => Ok((ratio * 1000.0).round() as u64),
+        _ => Err("takes a number such as 1.5".to_owned()),
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct TorrentArgs {
     #[command(subcommand)]
@@ -107,12 +149,34 @@ pub(crate) enum TorrentCommand {
         #[arg(long, value_name = "ADDR")]
         peer: Vec<SocketAddr>,
     },
-    /// The files of a torrent of the running peer
+    /// Limit how fast the running peer's torrents are, all together or one of them
+    Limit {
+        #[command(flatten)]
+        client: ClientArgs,
+        /// Only this torrent: its info hash
+        info_hash: Option<String>,
+        /// From peers, in KiB a second [default: no limit]
+        #[arg(long, value_name = "KIB")]
+        download: Option<u64>,
+        /// To peers, in KiB a second [default: no limit]
+        #[arg(long, value_name = "KIB")]
+        upload: Option<u64>,
+    },
+    /// The files of a torrent of the running peer, and how much each is wanted
     Files {
         #[command(flatten)]
         client: ClientArgs,
         /// Info hash
         info_hash: String,
+        /// Do not fetch this file, by its index (repeatable)
+        #[arg(long, value_name = "INDEX")]
+        skip: Vec<usize>,
+        /// Fetch this file as the others (repeatable)
+        #[arg(long, value_name = "INDEX")]
+        normal: Vec<usize>,
+        /// Fetch this file before the others (repeatable)
+        #[arg(long, value_name = "INDEX")]
+        high: Vec<usize>,
     },
     /// Hash all files of a torrent of the running peer again
     Recheck {
@@ -165,6 +229,8 @@ pub(crate) struct GetArgs {
     pub(crate) stall_timeout: u64,
     #[command(flatten)]
     pub(crate) discovery: DiscoveryArgs,
+    #[command(flatten)]
+    pub(crate) rates: RateArgs,
     /// Print one line of JSON at the end instead of a progress bar
     #[arg(long)]
     pub(crate) json: bool,
@@ -188,6 +254,8 @@ pub(crate) struct SeedArgs {
     pub(crate) peer: Vec<SocketAddr>,
     #[command(flatten)]
     pub(crate) discovery: DiscoveryArgs,
+    #[command(flatten)]
+    pub(crate) rates: RateArgs,
 }
 
 #[derive(Debug, Args)]

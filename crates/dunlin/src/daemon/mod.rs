@@ -11,6 +11,7 @@ pub(crate) mod signals;
 pub(crate) mod torrent;
 pub(crate) mod torrent_backend;
 mod torrent_jobs;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
@@ -253,6 +254,7 @@ async fn answer(
     core: Option<&CoreFiles>,
 ) -> anyhow::Result<Doorplate> {
     let stop = node.stop.clone();
+    let torrent = node.torrent.clone();
     let rpc_addr = rpc_listener.local_addr()?;
     let writing = || format!("cannot write to the data directory {}", dir.display());
     let dashboard = match api_listener {
@@ -316,6 +318,7 @@ async fn answer(
             result = signals::wait() => result.context("cannot wait for signals"),
             () = stop.wait() => Ok(()),
             () = save_addresses(bitcoin) => Ok(()),
+            () = watch::watch(args.queue.watch_dir.as_deref(), torrent) => Ok(()),
             () = notify_blocks(args.block_notify.as_deref(), bitcoin) => Ok(()),
         }
         .inspect(|()| stop.trigger())

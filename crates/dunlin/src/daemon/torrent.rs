@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use dunlin_net::ReactorConfig;
 use dunlin_torrent::command::{AddTorrent, Command, Config, DhtConfig, Event, Source};
+use dunlin_torrent::ip_filter::IpFilter;
 use dunlin_torrent::utp::Transport;
 use dunlin_torrent::wire::{Codec, Encryption};
 use dunlin_torrent::{InfoHash, Metainfo, Session, resume};
@@ -18,7 +19,7 @@ use dunlin_torrent::{dht, lsd};
 
 use super::answers::Answers;
 use super::torrent_jobs;
-use crate::cli::{DiscoveryArgs, RunArgs, TorrentEncryption};
+use crate::cli::{DiscoveryArgs, QueueArgs, RateArgs, RunArgs, TorrentEncryption};
 
 /// How long saying goodbye to trackers and saving may take at the end.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -34,6 +35,10 @@ pub(crate) struct Options {
     pub(crate) resume_dir: Option<PathBuf>,
     /// How peers are found.
     pub(crate) discovery: DiscoveryArgs,
+    /// How fast, and with whom.
+    pub(crate) rates: RateArgs,
+    /// How many at once, and for how long.
+    pub(crate) queue: QueueArgs,
 }
 
 impl Options {
@@ -47,6 +52,8 @@ impl Options {
                 .unwrap_or_else(|| dir.join(super::data_dir::DOWNLOADS)),
             resume_dir: Some(dir.join("torrents")),
             discovery: args.discovery.clone(),
+            rates: args.rates.clone(),
+            queue: args.queue.clone(),
         }
     }
 }
@@ -72,6 +79,18 @@ impl Options {
             saved: saved.unwrap_or_default(),
             read_only: false,
         })
+    }
+}
+
+impl Options {
+    fn ip_filter(&self) -> anyhow::Result<IpFilter> {
+        let Some(file) = &self.rates.ip_filter else {
+            return Ok(IpFilter::default());
+        };
+        let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        // Descriptions are in any encoding.
+        let text = String::from_utf8_lossy(&bytes);
+        IpFilter::parse(&text).with_context(|| format!("{} is no list of addresses", file.display()))
     }
 }
 
@@ -142,6 +161,15 @@ impl Torrent {
         };
         let (encryption, torrent_keys) = (config.encryption, config.torrent_keys.clone());
         let make_codec = move |_| Codec::encrypting(encryption, torrent_keys.clone(), rand::random());
+        let bytes = |kib: Option<u64>| kib.filter(|kib| *kib > 0).map(|kib| kib.saturating_mul(1024));
+        config.download_limit = bytes(options.rates.download_limit);
+        config.upload_limit = bytes(options.rates.upload_limit);
+        config.ip_filter = Arc::new(options.ip_filter()?);
+        config.max_downloads = options.queue.max_downloads;
+        config.max_seeds = options.queue.max_seeds;
+        config.ratio_goal = options.queue.ratio_goal;
+        let minutes = |minutes: u64| Duration::from_secs(minutes.saturating_mul(60));
+        config.seed_time_goal = options.queue.seed_time_goal.map(minutes);
         config.utp = !options.discovery.no_utp;
         config.lsd = !options.discovery.no_lsd;
         config.pex = !options.discovery.no_pex;

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use dunlin_api::TorrentBackend;
 use dunlin_api::backend::{AddRequest, AddSource, BackendError};
-use dunlin_torrent::command::{AddTorrent, Command, Event, ReadRequest, Source};
+use dunlin_torrent::command::{AddTorrent, Command, Event, Priority, ReadRequest, Source};
 use dunlin_torrent::status::TorrentStatus;
 use dunlin_torrent::{InfoHash, Metainfo};
 
@@ -119,6 +119,27 @@ impl TorrentBackend for Torrent {
 
     async fn recheck(&self, info_hash: InfoHash) -> Result<(), BackendError> {
         self.tell(info_hash, Command::Recheck { info_hash }).await
+    }
+
+    async fn prioritise(&self, info_hash: InfoHash, files: Vec<(usize, Priority)>) -> Result<(), BackendError> {
+        self.tell(info_hash, Command::Prioritise { info_hash, files }).await
+    }
+
+    async fn limit(
+        &self,
+        info_hash: Option<InfoHash>,
+        download: Option<u64>,
+        upload: Option<u64>,
+    ) -> Result<(), BackendError> {
+        if let Some(info_hash) = info_hash {
+            self.known(info_hash).await?;
+        }
+        self.command(Command::Limit {
+            info_hash,
+            download,
+            upload,
+        });
+        Ok(())
     }
 
     async fn read(&self, info_hash: InfoHash, stream: u64, offset: u64, len: u32) -> Result<Bytes, BackendError> {

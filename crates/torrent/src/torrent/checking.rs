@@ -115,14 +115,14 @@ impl Torrent {
             have: have.count(),
             pieces,
         });
-        let complete = have.is_full();
         self.stage = Stage::Active(Box::new(Picker::new(
             shape,
             have.clone(),
             self.sequential,
             &mut shared.rng,
         )));
-        if complete {
+        self.apply_priorities();
+        if self.is_done() {
             shared.out.event(Event::Completed {
                 info_hash: self.info_hash,
             });
@@ -140,7 +140,6 @@ impl Torrent {
             }
             self.count_peer(now, shared, id);
         }
-        self.order_wishes();
         self.answer_streams(shared);
         shared.eager.insert(self.info_hash);
         self.save_now(now, shared);
@@ -182,6 +181,10 @@ impl Torrent {
             uploaded: self.uploaded(),
             downloaded: self.downloaded(),
             added: self.added,
+            priorities: self.wishes.files.clone(),
+            download_limit: self.down_limit.rate(),
+            upload_limit: self.up_limit.rate(),
+            seeded: self.wishes.seeded,
         })
     }
 }

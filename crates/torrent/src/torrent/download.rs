@@ -32,6 +32,7 @@ impl Torrent {
         if !self.is_downloading() {
             return;
         }
+        let budget = self.request_budget(now, shared);
         let Stage::Active(picker) = &mut self.stage else { return };
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let Claims::Known(pieces) = &peer.claims else { return };
@@ -47,7 +48,10 @@ impl Torrent {
         if peer.asked.len() * 4 > target * 3 {
             return;
         }
-        let room = target.saturating_sub(peer.asked.len());
+        let room = target.saturating_sub(peer.asked.len()).min(budget);
+        if room == 0 {
+            return;
+        }
         let mut blocks = Vec::new();
         if peer.dry_at != Some(picker.freed()) {
             picker.pick(id, pieces, within, room, &mut shared.rng, &mut blocks);
@@ -66,6 +70,8 @@ impl Torrent {
             peer.last_block = peer.last_block.max(now);
         }
         for block in blocks {
+            self.down_limit.take(block.len.into());
+            shared.down.take(block.len.into());
             peer.asked.push_back(Asked { block, at: now });
             peer.send(now, shared, Message::Request(block));
         }
@@ -188,10 +194,11 @@ impl Torrent {
     }
 
     fn piece_is_good(&mut self, now: Now, shared: &mut Shared, piece: u32) {
+        let wanted = matches!(&self.stage, Stage::Active(picker) if picker.is_wanted(piece));
         for id in self.links() {
             let Some(peer) = self.peers.get_mut(&id) else { continue };
             peer.send(now, shared, Message::Have(piece));
-            if peer.has(piece) {
+            if wanted && peer.has(piece) {
                 peer.wanted = peer.wanted.saturating_sub(1);
                 if peer.wanted == 0 {
                     self.update_interest(now, shared, id);
@@ -202,7 +209,7 @@ impl Torrent {
             self.ban(now, shared, liar, "sent a corrupt block");
         }
         self.answer_streams(shared);
-        if self.is_complete() {
+        if self.is_done() {
             for id in self.links() {
                 self.update_interest(now, shared, id);
                 self.leave_fellow_seed(now, shared, id);

@@ -52,7 +52,7 @@ impl Torrent {
             self.begin_check(shared);
         }
         if let Stage::Active(picker) = &self.stage
-            && picker.is_complete()
+            && picker.is_done()
             && !self.finishing
             && failed
         {
@@ -118,6 +118,7 @@ impl Torrent {
     pub(crate) fn tick(&mut self, now: Now, shared: &mut Shared) {
         self.tick_links(now, shared);
         self.tick_streams(now);
+        self.check_goals(now, shared);
         if self.is_running() {
             self.fetch_metadata(now, shared);
             self.fetch_layers(now, shared);
@@ -133,7 +134,7 @@ impl Torrent {
 
     /// Makes the announce that is due, if one is.
     pub(crate) fn announce_if_due(&mut self, now: Now, shared: &mut Shared) {
-        if self.paused || self.error.is_some() || shared.stopping {
+        if self.paused || self.wishes.queued || self.error.is_some() || shared.stopping {
             return;
         }
         let wants_peers = !self.only_serves();
@@ -247,7 +248,7 @@ impl Torrent {
     }
 
     fn flushed(&mut self, now: Now, shared: &mut Shared, result: Result<(), DiskError>) {
-        if !std::mem::take(&mut self.finishing) || !self.is_complete() {
+        if !std::mem::take(&mut self.finishing) || !self.is_done() {
             return;
         }
         match result {
@@ -256,7 +257,11 @@ impl Torrent {
                     info_hash: self.info_hash,
                 });
                 self.save_now(now, shared);
-                self.announcer.completed(now);
+                if self.is_complete() {
+                    self.announcer.completed(now);
+                } else {
+                    self.tell_extensions(now, shared);
+                }
                 self.announce_if_due(now, shared);
             }
             Err(error) => self.fail(now, shared, error.to_string()),

@@ -138,16 +138,23 @@ impl Torrent {
         if peer.counted_as_seed.is_none() {
             peer.counted_as_seed = Some(picker.peer_joined(pieces));
         }
-        let have = picker.have();
-        let wanted = pieces.iter().filter(|&index| !have.get(index)).count();
-        peer.wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
-        peer.dry_at = None;
+        self.count_wanted(id);
         if self.leave_fellow_seed(now, shared, id) {
             return;
         }
         self.update_interest(now, shared, id);
         self.grant_allowed_fast(now, shared, id);
         self.request_more(now, shared, id);
+    }
+
+    /// Counts what a peer has of what we want.
+    pub(super) fn count_wanted(&mut self, id: LinkId) {
+        let Stage::Active(picker) = &self.stage else { return };
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Claims::Known(pieces) = &peer.claims else { return };
+        let wanted = pieces.iter().filter(|&index| picker.lacks(index)).count();
+        peer.wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+        peer.dry_at = None;
     }
 
     /// Two peers that both only serve have nothing to say to each other; true when the link was ended for that.

@@ -189,7 +189,7 @@ impl Torrent {
         if peer.counted_as_seed.is_some() {
             picker.peer_has(index);
         }
-        if !picker.have().get(index) {
+        if picker.lacks(index) {
             peer.wanted += 1;
             if picker.is_open(index) {
                 peer.dry_at = None;
@@ -216,7 +216,7 @@ impl Torrent {
         }
         set.clear(index);
         peer.counted_as_seed = Some(picker.peer_joined(set));
-        if !picker.have().get(index) {
+        if picker.lacks(index) {
             peer.wanted = peer.wanted.saturating_sub(1);
         }
         self.update_interest(now, shared, id);

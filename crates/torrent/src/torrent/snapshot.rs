@@ -22,6 +22,7 @@ impl Torrent {
         match (&self.error, self.paused, &self.stage) {
             (Some(error), _, _) => State::Error(error.clone()),
             (None, true, _) => State::Paused,
+            (None, false, _) if self.wishes.queued => State::Queued,
             (None, false, Stage::Metadata(_) | Stage::Layers(_)) => State::Metadata,
             (None, false, Stage::Checking(_)) => State::Checking,
             // What is complete but not yet safe on the disk is not done.
@@ -57,6 +58,9 @@ impl Torrent {
             private: self.meta.as_ref().is_some_and(|meta| meta.private),
             total_bytes,
             done_bytes: self.done_bytes(),
+            download_limit: self.down_limit.rate(),
+            upload_limit: self.up_limit.rate(),
+            priorities: self.wishes.files.iter().map(|priority| *priority as u8).collect(),
             piece_length: self.meta.as_ref().map_or(0, |meta| meta.piece_length),
             piece_count,
             pieces_done: have.map_or(0, |have| have.count()),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use dunlin_peer::Now;
 
 use super::{Read, Reader, Stage, Torrent};
-use crate::command::{Event, ReadRequest};
+use crate::command::{Event, Priority, ReadRequest};
 use crate::disk::{self, DiskError};
 use crate::shared::Shared;
 use crate::wire::{Block, MAX_BLOCK_LEN, Message};
@@ -53,6 +53,7 @@ impl Torrent {
         let Some(file) = file.filter(|file| file.range().contains(&request.offset) && request.len > 0) else {
             return refuse(shared, "there are no such bytes in the torrent");
         };
+        let index = meta.file_at(request.offset);
         if self.streams.len() >= MAX_STREAMS && !self.streams.contains_key(&request.stream) {
             return refuse(shared, "too many readers at once");
         }
@@ -81,6 +82,10 @@ impl Torrent {
                 result: Err("the reader asked for something else".to_owned()),
             });
         }
+        if self.wishes.files.get(index) == Some(&Priority::Skip) {
+            // Who reads it wants it.
+            self.prioritise(now, shared, &[(index, Priority::Normal)]);
+        }
         let stream = Stream {
             pending: Some((block, request.ticket, now)),
             wanted,
@@ -105,8 +110,10 @@ impl Torrent {
         self.order_wishes();
     }
 
-    /// Tells the picker what readers want: the first wish of each, then the second of each, and so on.
+    /// Tells the picker what readers want: the first wish of each, then the second of each, and so on; then what is of
+    /// high priority.
     pub(super) fn order_wishes(&mut self) {
+        let high: Vec<u32> = self.high_pieces().take(MAX_WISHES).collect();
         let Stage::Active(picker) = &mut self.stage else { return };
         let longest = self
             .streams
@@ -123,6 +130,11 @@ impl Torrent {
                 if missing && order.len() < MAX_WISHES && seen.insert(index) {
                     order.push(index);
                 }
+            }
+        }
+        for index in high {
+            if order.len() < MAX_WISHES && !picker.have().get(index) && seen.insert(index) {
+                order.push(index);
             }
         }
         picker.want_first(order);

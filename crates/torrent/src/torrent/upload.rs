@@ -138,10 +138,14 @@ impl Torrent {
     }
 
     /// Starts reads for a peer's requests as far as its window goes; neighbours are read in one go.
-    fn serve(&mut self, now: Now, shared: &mut Shared, id: LinkId) {
+    pub(super) fn serve(&mut self, now: Now, shared: &mut Shared, id: LinkId) {
         let window = shared.config.limits.upload_window;
         let Some(peer) = self.peers.get_mut(&id) else { return };
         while peer.reads_bytes.saturating_add(peer.sent_bytes) < window {
+            if !peer.requests.is_empty() && self.up_limit.left(now).min(shared.up.left(now)) == 0 {
+                shared.held.insert(self.info_hash);
+                return;
+            }
             let Some(first) = peer.requests.pop_front() else {
                 peer.stalled_since = None;
                 return;
@@ -158,6 +162,8 @@ impl Torrent {
                 blocks.push(next);
                 peer.requests.pop_front();
             }
+            self.up_limit.take(whole.len.into());
+            shared.up.take(whole.len.into());
             peer.reads_bytes = peer.reads_bytes.saturating_add(u64::from(whole.len));
             let ticket = shared.ticket();
             self.reads.insert(

@@ -160,6 +160,10 @@ impl Sample {
             uploaded: 0,
             downloaded: 0,
             added: 0,
+            priorities: Vec::new(),
+            download_limit: None,
+            upload_limit: None,
+            seeded: Default::default(),
         }
     }
 

@@ -6,3 +6,4 @@ mod hostile;
 mod links;
 mod sharing;
 mod survival;
+mod wishes;

@@ -38,6 +38,18 @@ pub(super) static METHODS: &[Method] = &[
         run: waits!(torrents::info),
     },
     Method {
+        name: "torrent.limit",
+        group: "torrent",
+        about: "Limits rates, of one torrent or of all together, in KiB a second; 0 or nothing is no limit.",
+        args: &[
+            Arg::optional("download", Kind::Num, "From peers."),
+            Arg::optional("upload", Kind::Num, "To peers."),
+            Arg::optional("info_hash", Kind::Hex, "Only this torrent: 40 hex digits."),
+        ],
+        result: "null",
+        run: waits!(torrents::limit),
+    },
+    Method {
         name: "torrent.list",
         group: "torrent",
         about: "Every torrent with its peers.",
@@ -52,6 +64,17 @@ pub(super) static METHODS: &[Method] = &[
         args: &[INFO_HASH],
         result: "null",
         run: waits!(torrents::pause),
+    },
+    Method {
+        name: "torrent.prioritise",
+        group: "torrent",
+        about: "Says how much files are wanted.",
+        args: &[
+            INFO_HASH,
+            Arg::required("files", Kind::Object, "For each index of a file: skip, normal or high."),
+        ],
+        result: "null",
+        run: waits!(torrents::prioritise),
     },
     Method {
         name: "torrent.recheck",

@@ -40,8 +40,31 @@ pub(super) fn run(command: TorrentCommand) -> anyhow::Result<()> {
             file,
             peer,
         } => super::stream::run(&client, &source, file.as_deref(), &peer)?,
-        TorrentCommand::Files { client, info_hash } => {
-            let torrent = Client::find(&client.connect)?.call("torrent.info", json!([info_hash]))?;
+        TorrentCommand::Limit {
+            client,
+            info_hash,
+            download,
+            upload,
+        } => {
+            let params = json!([download.unwrap_or(0), upload.unwrap_or(0), info_hash]);
+            Client::find(&client.connect)?.call("torrent.limit", params)?;
+        }
+        TorrentCommand::Files {
+            client,
+            info_hash,
+            skip,
+            normal,
+            high,
+        } => {
+            let peer = Client::find(&client.connect)?;
+            let mut wishes = serde_json::Map::new();
+            for (indices, word) in [(skip, "skip"), (normal, "normal"), (high, "high")] {
+                wishes.extend(indices.into_iter().map(|index| (index.to_string(), json!(word))));
+            }
+            if !wishes.is_empty() {
+                peer.call("torrent.prioritise", json!([info_hash, wishes]))?;
+            }
+            let torrent = peer.call("torrent.info", json!([info_hash]))?;
             print(&client, &torrent["files"], || files(&torrent["files"]));
         }
         TorrentCommand::Recheck { client, info_hash } => simple(&client, "torrent.recheck", &info_hash)?,
@@ -141,13 +164,14 @@ fn files(files: &Value) {
             };
             vec![
                 output::field(file, "index"),
+                output::field(file, "priority"),
                 format!("{percent:.1} %"),
                 output::bytes(length),
                 output::field(file, "path"),
             ]
         })
         .collect();
-    output::table(&["index", "done", "size", "path"], &rows);
+    output::table(&["index", "wanted", "done", "size", "path"], &rows);
 }
 
 fn info(torrent: &Value) {

@@ -34,6 +34,8 @@ pub(super) fn run(args: &GetArgs) -> anyhow::Result<()> {
         download_dir: output.clone(),
         resume_dir: Some(resume_dir.clone()),
         discovery: args.discovery.clone(),
+        rates: args.rates.clone(),
+        queue: Default::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let torrent = Torrent::start(&options, Box::new(log_event))?;

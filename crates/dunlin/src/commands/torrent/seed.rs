@@ -32,6 +32,8 @@ pub(super) fn run(args: &SeedArgs) -> anyhow::Result<()> {
         download_dir: dir.clone(),
         resume_dir: None,
         discovery: args.discovery.clone(),
+        rates: args.rates.clone(),
+        queue: Default::default(),
     };
     let torrent = Torrent::start(&options, Box::new(|_| {}))?;
     let info_hash = metainfo.info_hash;
