@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 
 const MAGIC: [u8; 4] = [0xfa, 0xbf, 0xb5, 0xda];
 
-const COMMANDS: [&str; 25] = [
+const COMMANDS: [&str; 28] = [
     "version",
     "verack",
     "wtxidrelay",
@@ -36,6 +36,9 @@ const COMMANDS: [&str; 25] = [
     "cmpctblock",
     "getblocktxn",
     "blocktxn",
+    "feature",
+    "getbspent",
+    "bspent",
 ];
 
 fn stream(mut data: &[u8]) -> Vec<u8> {

@@ -309,6 +309,16 @@ impl View {
         self.shared.prune
     }
 
+    /// Whether the undo records of all blocks of the validated chain are kept: none was pruned, and none was left out by
+    /// a snapshot or a SwiftSync.
+    pub fn keeps_spent_coins(&self) -> bool {
+        let tree = self.shared.tree();
+        let first = tree.active_at(1);
+        let whole = first.is_some_and(|id| tree.node(id).undo.is_some());
+        drop(tree);
+        whole && self.shared.prune == Prune::Off && self.shared.unproven().is_none()
+    }
+
     /// The height of the last block of the validated chain below which a block or its undo record is missing, that one
     /// included; `None` when nothing is missing but the genesis block.
     pub fn prune_height(&self) -> Option<u32> {

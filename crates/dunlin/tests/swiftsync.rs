@@ -76,6 +76,14 @@ fn hints_of_one_node_let_another_sync_to_the_same_coins() {
     let made = hints(&maker, &file("online"));
     maker.stop().unwrap();
     assert_eq!(hints(&maker, &file("offline")), made, "with and without a running peer");
+    // A node with all undo records offers the coins that blocks spent; bitcoind notes that and thinks nothing of it.
+    maker.restart().unwrap();
+    wait_until("bitcoind hears of the feature", LIMIT, || {
+        core.debug_log()
+            .contains("unknown feature advertised: blockspentcoinsv1")
+    })
+    .unwrap();
+    maker.stop().unwrap();
     let too_high = maker.cli(&[
         "chain",
         "hints",

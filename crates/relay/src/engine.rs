@@ -13,6 +13,7 @@ use dunlin_peer::{LinkId, Now};
 use crate::filters::read_filters;
 use crate::importing::Importing;
 use crate::interface::{BlockForm, ChainOp, Done, Job, Operated, Ticket};
+use crate::spent::read_spent;
 
 /// Runs jobs one after another: on the commit thread of the program, or directly in the simulator.
 pub struct Engine {
@@ -97,6 +98,7 @@ impl Engine {
                 let outcome = self.pool_mut().accept_package(unix, &txs, None);
                 Done::Package { link, txs, outcome }
             }
+            Job::ReadSpent { .. } => read_spent(&self.chain.view(), &job).unwrap_or(Done::Nothing),
             Job::ReadFilters { .. } => read_filters(&self.chain.view(), &self.indexes, &job).unwrap_or(Done::Nothing),
             Job::ReadBlock { .. } => {
                 let done = read_block(&self.chain.view(), &job);

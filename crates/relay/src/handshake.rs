@@ -1,12 +1,13 @@
-//! The handshake: `version` and `verack`, and what is agreed between them (BIP 155, BIP 339).
+//! The handshake: `version` and `verack`, and what is agreed between them (BIP 155, BIP 339, BIP 434).
 
 use dunlin_peer::{CloseReason, LinkId};
 
 use crate::interface::Event;
 use crate::node::Node;
 use crate::peer::{Kind, Stage};
+use crate::spent;
 use crate::wire::codec::no_addr;
-use crate::wire::{MIN_PEER_VERSION, Message, PROTOCOL_VERSION, Version, services};
+use crate::wire::{FEATURE_VERSION, MIN_PEER_VERSION, Message, PROTOCOL_VERSION, Version, services};
 
 /// From this version on peers may relay by wtxid (BIP 339) and understand `sendaddrv2`.
 const WTXID_RELAY_VERSION: u32 = 70_016;
@@ -85,6 +86,14 @@ pub(crate) fn on_version(node: &mut Node, link: LinkId, version: &Version) {
         node.send(link, Message::WtxidRelay);
         node.send(link, Message::SendAddrV2);
     }
+    if common >= FEATURE_VERSION
+        && let Some(feature) = spent::feature(node)
+    {
+        if let Some(peer) = node.peers.get_mut(&link) {
+            peer.offered_spent = true;
+        }
+        node.send(link, Message::Feature(feature));
+    }
     node.send(link, Message::Verack);
 }
 
@@ -112,13 +121,19 @@ pub(crate) fn on_verack(node: &mut Node, link: LinkId) -> bool {
     true
 }
 
-/// `wtxidrelay` and `sendaddrv2` belong between `version` and `verack`.
+/// `wtxidrelay`, `sendaddrv2` and `feature` belong between `version` and `verack`.
 pub(crate) fn on_feature(node: &mut Node, link: LinkId, msg: &Message) {
     let Some(peer) = node.peers.get_mut(&link) else { return };
     match peer.stage {
         Stage::AwaitVersion => {}
         Stage::AwaitVerack => match msg {
             Message::WtxidRelay => peer.wtxid_relay = peer.version >= WTXID_RELAY_VERSION,
+            // Of those that there are, none changes what we do.
+            Message::Feature(_) if peer.version >= FEATURE_VERSION => {}
+            Message::Feature(_) => {
+                let text = "feature from a version that has none";
+                node.close(link, CloseReason::fault(text));
+            }
             _ => peer.wants_addrv2 = true,
         },
         Stage::Ready => {

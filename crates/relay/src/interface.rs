@@ -18,7 +18,7 @@ use dunlin_peer::{Direction, LinkId, Now};
 
 use crate::bans::{Ban, Subnet};
 use crate::peer::{Kind, Transport};
-use crate::wire::{CompactBlock, FilterAnswer, FilterRequest};
+use crate::wire::{CompactBlock, FilterAnswer, FilterRequest, SpentRequest};
 
 /// The program's own number for a question; the answer's event gives it back.
 pub type Ticket = u64;
@@ -367,6 +367,13 @@ pub enum Job {
         /// What of it.
         form: BlockForm,
     },
+    /// Read the coins that a block spent for a peer (BIP 455).
+    ReadSpent {
+        /// Who asked.
+        link: LinkId,
+        /// For what.
+        ask: SpentRequest,
+    },
     /// Read compact block filters for a peer.
     ReadFilters {
         /// Who asked.
@@ -475,6 +482,13 @@ pub enum Done {
         form: BlockForm,
         /// Its bytes, without witnesses where only those were asked for; `None` when it is not stored.
         result: Result<Option<Bytes>, StoreError>,
+    },
+    /// Answer to [`Job::ReadSpent`].
+    SpentRead {
+        /// Who asked.
+        link: LinkId,
+        /// The payload of the answer, unless there is none.
+        payload: Option<Bytes>,
     },
     /// Answer to [`Job::ReadFilters`].
     FiltersRead {

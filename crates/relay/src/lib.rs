@@ -32,6 +32,7 @@ mod presync;
 mod prove;
 mod seeds;
 mod serve;
+mod spent;
 mod tx;
 mod wire;
 
@@ -47,9 +48,11 @@ pub use machine::Relay;
 pub use node::offered;
 pub use peer::{Kind, Transport};
 pub use seeds::dns_seeds;
+pub use spent::read_spent;
 pub use tx::TxId;
 pub use wire::{
-    BASIC_FILTER, BlockTxn, BlockTxnRequest, COMPACT_VERSION, Codec, CompactBlock, FilterAnswer, FilterQuery,
+    BASIC_FILTER, BlockTxn, BlockTxnRequest, COMPACT_VERSION, Codec, CompactBlock, Feature, FilterAnswer, FilterQuery,
     FilterRequest, HEADER_LEN, Host, Locator, MAX_ADDR, MAX_HEADERS, MAX_INV, MAX_LOCATOR, MAX_PAYLOAD, MAX_USER_AGENT,
-    MIN_PEER_VERSION, Malformed, Message, PROTOCOL_VERSION, PeerAddr, ShortIds, Version, services,
+    MIN_PEER_VERSION, Malformed, Message, PROTOCOL_VERSION, PeerAddr, SPENT_COINS_FEATURE, ShortIds, SpentCoins,
+    SpentRequest, Version, services,
 };

@@ -24,7 +24,7 @@ use crate::peer::{Kind, Peer, Stage, Transport};
 use crate::serve::Server;
 use crate::tx::{self, TxId, TxRelay};
 use crate::wire::{Message, services};
-use crate::{announce, filters, handshake, outbound, ping};
+use crate::{announce, filters, handshake, outbound, ping, spent};
 
 /// How often peers that fell behind are looked for.
 const MAINTENANCE: std::time::Duration = std::time::Duration::from_secs(30);
@@ -131,7 +131,9 @@ impl Relay {
                 }
                 return;
             }
-            Message::WtxidRelay | Message::SendAddrV2 => return handshake::on_feature(node, link, &msg),
+            Message::WtxidRelay | Message::SendAddrV2 | Message::Feature(_) => {
+                return handshake::on_feature(node, link, &msg);
+            }
             Message::SendHeaders => return peer.announce.prefers_headers = true,
             Message::Malformed { command, reason } => {
                 return node.misbehaving(link, format!("malformed {command}: {reason}"));
@@ -186,6 +188,8 @@ impl Relay {
             // Serving the whole mempool is for bloom filter peers (BIP 35, BIP 111), which we do not offer.
             Message::Mempool => {}
             Message::GetFilters(ask) => filters::on_request(node, link, ask),
+            Message::GetSpent(ask) => spent::on_request(node, link, ask),
+            Message::Spent(_) => spent::on_answer(node, link),
             Message::Encrypt
             | Message::Encrypted(_)
             | Message::Version(_)
@@ -194,6 +198,8 @@ impl Relay {
             | Message::SendAddrV2
             | Message::SendHeaders
             | Message::Filters(_)
+            | Message::Feature(_)
+            | Message::RawSpent(_)
             | Message::Malformed { .. }
             | Message::Unknown { .. } => {}
         }
@@ -357,6 +363,7 @@ impl Relay {
                 self.node.peer_job_done(link);
                 self.txs.on_package(&mut self.node, link, &txs, &outcome);
             }
+            Done::SpentRead { link, payload } => spent::on_read(&mut self.node, link, payload),
             Done::FiltersRead { link, weight, answers } => filters::on_read(&mut self.node, link, weight, answers),
             Done::BlockRead {
                 link,

@@ -80,6 +80,8 @@ pub(crate) struct Peer {
     pub(crate) wtxid_relay: bool,
     /// BIP 155.
     pub(crate) wants_addrv2: bool,
+    /// We offered the coins that blocks spent (BIP 455).
+    pub(crate) offered_spent: bool,
     /// Jobs that the peer's messages caused and that are not done.
     pub(crate) jobs: usize,
     /// Reading is paused until jobs are done.
@@ -116,6 +118,7 @@ impl Peer {
             time_offset: 0,
             wtxid_relay: false,
             wants_addrv2: false,
+            offered_spent: false,
             jobs: 0,
             paused: false,
             ping: PingState::default(),

@@ -386,6 +386,12 @@ fn dispatcher(
                 _ => drop(work.send((job, completer))),
             });
         }
+        Job::ReadSpent { .. } => {
+            let view = view.clone();
+            readers.spawn(move || {
+                completer.complete(dunlin_relay::read_spent(&view, &job).unwrap_or(Done::Nothing));
+            });
+        }
         Job::ReadFilters { .. } => {
             let (view, indexes) = (view.clone(), indexes.clone());
             readers.spawn(move || {

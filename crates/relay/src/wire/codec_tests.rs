@@ -82,7 +82,7 @@ fn pairs() -> Vec<(Message, NetworkMessage)> {
         stop: BlockHash::from_byte_array([9; 32]),
     };
     let mut theirs = GetHeadersMessage::new(locator.hashes.clone(), locator.stop);
-    theirs.version = 70_016;
+    theirs.version = 70_017;
     let mut block = genesis();
     block.txdata = vec![tx.clone(); 4];
     let mut compact = CompactBlock::of(&ParsedBlock::from_block(block.clone()), 99).unwrap();

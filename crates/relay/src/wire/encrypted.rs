@@ -298,6 +298,7 @@ impl Session {
         match SHORT_IDS.iter().position(|known| *known == command) {
             // The list is shorter than a byte can count.
             Some(place) => contents.push(place as u8 + 1),
+            None if command == FEATURE.1 => contents.push(FEATURE.0),
             None => {
                 contents.push(0);
                 contents.extend(command.bytes().chain(std::iter::repeat(0)).take(COMMAND));
@@ -326,6 +327,9 @@ impl fmt::Debug for Session {
     }
 }
 
+/// The short id and the command of `feature` (BIP 434), which lies outside the list.
+const FEATURE: (u8, &str) = (37, "feature");
+
 /// The message of a packet; `None` when its command is none, which Core ignores too.
 fn message(contents: Bytes) -> Option<Message> {
     let id = *contents.first()?;
@@ -333,7 +337,11 @@ fn message(contents: Bytes) -> Option<Message> {
         let command = command_text(contents.get(1..=COMMAND)?)?;
         return Some(Message::decode(&command, contents.slice(1 + COMMAND..)));
     }
-    let command = SHORT_IDS.get(usize::from(id) - 1)?;
+    let command = match SHORT_IDS.get(usize::from(id) - 1) {
+        Some(command) => command,
+        None if id == FEATURE.0 => FEATURE.1,
+        None => return None,
+    };
     Some(Message::decode(command, contents.slice(1..)))
 }
 

@@ -12,8 +12,10 @@ use bytes::Bytes;
 
 use super::address::PeerAddr;
 use super::compact::{BlockTxn, BlockTxnRequest, CompactBlock};
+use super::feature::Feature;
 use super::filters::{FilterAnswer, FilterQuery, FilterRequest};
 use super::payload::{Malformed, Reader, keep, put_compact};
+use super::spent::{SpentCoins, SpentRequest};
 use super::version::Version;
 
 /// Most entries of `inv`, `getdata` and `notfound`.
@@ -49,6 +51,8 @@ pub enum Message {
     WtxidRelay,
     /// `sendaddrv2` (BIP 155): send addresses in the new form.
     SendAddrV2,
+    /// `feature` (BIP 434): something beside the protocol's version that the sender can do.
+    Feature(Feature),
     /// `sendheaders` (BIP 130): announce blocks by their headers.
     SendHeaders,
     /// `feefilter` (BIP 133): announce nothing below this many satoshi per 1000 virtual bytes.
@@ -100,6 +104,12 @@ pub enum Message {
     BlockTxn(BlockTxn),
     /// `mempool` (BIP 35).
     Mempool,
+    /// `getbspent` (BIP 455).
+    GetSpent(SpentRequest),
+    /// `bspent` (BIP 455), as received.
+    Spent(SpentCoins),
+    /// `bspent`, as sent: the payload of [`SpentCoins::encode`].
+    RawSpent(Bytes),
     /// `getcfilters`, `getcfheaders` or `getcfcheckpt` (BIP 157).
     GetFilters(FilterRequest),
     /// `cfilter`, `cfheaders` or `cfcheckpt` (BIP 157); we never ask, so none is read.
@@ -129,6 +139,7 @@ impl Message {
             Self::Verack => "verack",
             Self::WtxidRelay => "wtxidrelay",
             Self::SendAddrV2 => "sendaddrv2",
+            Self::Feature(_) => "feature",
             Self::SendHeaders => "sendheaders",
             Self::FeeFilter(_) => "feefilter",
             Self::Ping(_) => "ping",
@@ -149,6 +160,8 @@ impl Message {
             Self::GetBlockTxn(_) => "getblocktxn",
             Self::BlockTxn(_) => "blocktxn",
             Self::Mempool => "mempool",
+            Self::GetSpent(_) => "getbspent",
+            Self::Spent(_) | Self::RawSpent(_) => "bspent",
             Self::GetFilters(ask) => ask.command(),
             Self::Filters(answer) => answer.command(),
             Self::Unknown { command, .. } => command,
@@ -214,6 +227,9 @@ impl Message {
             "getblocktxn" => Self::GetBlockTxn(BlockTxnRequest::decode(reader)?),
             "blocktxn" => Self::BlockTxn(BlockTxn::decode(reader)?),
             "mempool" => Self::Mempool,
+            "feature" => Self::Feature(Feature::decode(reader)?),
+            "getbspent" => Self::GetSpent(SpentRequest::decode(reader)?),
+            "bspent" => Self::Spent(SpentCoins::decode(reader)?),
             "getcfilters" => Self::GetFilters(FilterRequest::decode(FilterQuery::Filters, reader)?),
             "getcfheaders" => Self::GetFilters(FilterRequest::decode(FilterQuery::Headers, reader)?),
             "getcfcheckpt" => Self::GetFilters(FilterRequest::decode(FilterQuery::Checkpoints, reader)?),
@@ -271,6 +287,10 @@ impl Message {
             Self::CompactBlock(block) => block.encode(&mut out),
             Self::GetBlockTxn(request) => request.encode(&mut out),
             Self::BlockTxn(answer) => answer.encode(&mut out),
+            Self::Feature(feature) => feature.encode(&mut out),
+            Self::GetSpent(ask) => ask.encode(&mut out),
+            Self::Spent(answer) => out = answer.encode(),
+            Self::RawSpent(bytes) => bulk = bytes.clone(),
             Self::GetFilters(ask) => ask.encode(&mut out),
             Self::Filters(answer) => answer.encode(&mut out),
             Self::RawBlock(bytes) => bulk = bytes.clone(),
@@ -290,7 +310,7 @@ impl Message {
 }
 
 /// Every command that has a payload decoder.
-const KNOWN: [&str; 27] = [
+const KNOWN: [&str; 30] = [
     "version",
     "verack",
     "wtxidrelay",
@@ -315,6 +335,9 @@ const KNOWN: [&str; 27] = [
     "getblocktxn",
     "blocktxn",
     "mempool",
+    "feature",
+    "getbspent",
+    "bspent",
     "getcfilters",
     "getcfheaders",
     "getcfcheckpt",

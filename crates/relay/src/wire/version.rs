@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::payload::{Malformed, Reader, put_compact};
 
-/// The protocol version that we speak: `wtxidrelay` (BIP 339) came with it.
-pub const PROTOCOL_VERSION: u32 = 70_016;
+/// The protocol version that we speak: `feature` (BIP 434) came with it.
+pub const PROTOCOL_VERSION: u32 = 70_017;
 /// Older peers are turned away, as Bitcoin Core does.
 pub const MIN_PEER_VERSION: u32 = 31_800;
 /// Longest user agent that is accepted, in bytes.
