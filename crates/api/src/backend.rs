@@ -14,6 +14,7 @@ use bytes::Bytes;
 use dunlin_chain::indexes::Indexes;
 use dunlin_chain::{BlockError, Network, OperateError, ParsedBlock, View};
 use dunlin_mempool::{Accepted, Pool, PoolReject};
+pub use dunlin_peer::AddressBook;
 pub use dunlin_relay::{AddKind, Ban, ChainOp, Kind, Operated, PeerInfo, Subnet, Transport, Which};
 pub use dunlin_torrent::command::{Priority, Source};
 pub use dunlin_torrent::status::{PeerStatus, State, TorrentStatus};
@@ -185,6 +186,15 @@ pub trait BitcoinBackend: Send + Sync {
     /// list did not change.
     async fn add_node(&self, addr: SocketAddr, what: AddKind) -> Result<(), BackendError>;
 
+    /// The addresses that a person added, and whether each is connected.
+    async fn added_nodes(&self) -> Result<Vec<(SocketAddr, bool)>, BackendError>;
+
+    /// A copy of the address book.
+    async fn address_book(&self) -> Result<Box<AddressBook>, BackendError>;
+
+    /// Pings every peer.
+    async fn ping(&self) -> Result<(), BackendError>;
+
     /// Closes connections; [`BackendError::NotFound`] when there is none.
     async fn disconnect(&self, which: Which) -> Result<(), BackendError>;
 
@@ -205,6 +215,9 @@ pub trait BitcoinBackend: Send + Sync {
 
     /// The service bits that we offer.
     fn services(&self) -> u64;
+
+    /// Whether transactions are taken from peers.
+    fn relays_txs(&self) -> bool;
 
     /// Bytes that block and undo files take on disk.
     fn size_on_disk(&self) -> u64;

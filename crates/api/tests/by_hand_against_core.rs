@@ -161,6 +161,43 @@ async fn scripts_and_addresses_read_alike() {
     }
 }
 
+#[tokio::test]
+async fn descriptors_are_read_alike() {
+    let pair = Pair::start();
+    let xpub = "tpubD6NzVbkrYhZ4WaWSyoBvQwbpLkojyoTZPRsgXELWz3Popb3qkjcJyJUGLnL4qHHoQvao8ESaAstxYSnhyswJ76uZPStJRJCTKvosUCJZL5B";
+    let wif = "cMahea7zqjxrtgAbB7LSGbcQUr1uX1ojuat9jZodMN87JcbXMTcA";
+    let bodies = [
+        (format!("pkh({KEY})"), false),
+        (format!("wpkh({KEY})"), false),
+        (format!("sh(wpkh({KEY}))"), false),
+        (format!("tr({KEY})"), false),
+        (format!("pk({KEY})"), false),
+        (format!("combo({KEY})"), false),
+        (format!("wsh(multi(1,{KEY},{OTHER}))"), false),
+        (format!("wpkh({xpub}/0/*)"), true),
+        (format!("wsh(sortedmulti(2,{xpub}/1/*,{xpub}/2/*))"), true),
+        (format!("pkh([d34db33f/44'/0'/0']{xpub}/1/*)"), true),
+        (format!("wpkh({xpub}/<0;1>/*)"), true),
+        (format!("wpkh({xpub}/0'/*)"), true),
+        (format!("wpkh({wif})"), false),
+        (format!("raw(76a914{}88ac)", "07".repeat(20)), false),
+        ("raw(6a)".to_owned(), false),
+        (format!("addr({})", Holder::new(1).address()), false),
+    ];
+    for (body, ranged) in bodies {
+        let info = pair.same("getdescriptorinfo", json!([body])).await;
+        let sealed = format!("{body}#{}", info["checksum"].as_str().unwrap());
+        pair.same("getdescriptorinfo", json!([sealed])).await;
+        pair.same("deriveaddresses", json!([sealed])).await;
+        pair.same("deriveaddresses", json!([sealed, [2, 4]])).await;
+        if ranged {
+            pair.same("deriveaddresses", json!([sealed, 3])).await;
+            pair.same("deriveaddresses", json!([sealed, [4, 2]])).await;
+        }
+        pair.same("deriveaddresses", json!([body, 2])).await;
+    }
+}
+
 /// The address with its last letter changed.
 fn bcrt_with_a_slip(address: &str) -> String {
     let (head, last) = address.split_at(address.len() - 1);

@@ -36,6 +36,8 @@ pub struct Config {
     pub max_inbound: usize,
     /// Serve compact block filters (BIP 157) from the index of filters among these, once it has reached the tip.
     pub block_filters: Option<Indexes>,
+    /// Take no transactions from peers, and tell them so; our own still go to those who want them.
+    pub blocks_only: bool,
     /// Announce and request transactions without the random delays that hide where they came from. For regtest, where
     /// nobody needs hiding and everybody is waiting.
     pub immediate: bool,
@@ -57,6 +59,7 @@ impl Default for Config {
             dns_seeds: Vec::new(),
             max_inbound: 114,
             block_filters: None,
+            blocks_only: false,
             immediate: false,
         }
     }

@@ -28,7 +28,7 @@ pub(crate) fn send_version(node: &mut Node, link: LinkId) {
         nonce: peer.nonce,
         user_agent: node.config.user_agent.clone(),
         start_height: i32::try_from(node.view.tip().height).unwrap_or(i32::MAX),
-        relay: peer.relays_txs(),
+        relay: node.takes_txs(peer),
     };
     node.send(link, Message::Version(Box::new(version)));
 }

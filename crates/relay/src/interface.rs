@@ -126,6 +126,8 @@ pub enum Command {
         /// Given back in [`Event::Peers`].
         ticket: Ticket,
     },
+    /// Pings every peer now, to measure how far it is away.
+    Ping,
     /// Asks for the manually added addresses.
     Added {
         /// Given back in [`Event::Added`].

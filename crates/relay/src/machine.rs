@@ -176,7 +176,7 @@ impl Relay {
                     self.on_block(link, block);
                 }
             }
-            Message::Tx { .. } if !node.peers.get(&link).is_some_and(Peer::relays_txs) => {
+            Message::Tx { .. } if !node.peers.get(&link).is_some_and(|peer| node.takes_txs(peer)) => {
                 let reason = "transaction sent in violation of protocol";
                 node.close(link, CloseReason::fault(reason));
             }
@@ -225,7 +225,8 @@ impl Relay {
                 Inventory::Transaction(_) | Inventory::WitnessTransaction(_) | Inventory::WTx(_)
             )
         };
-        if node.ready(link).is_some_and(|peer| !peer.relays_txs()) && items.iter().any(about_tx) {
+        let peer = node.peers.get(&link).filter(|peer| peer.is_ready());
+        if peer.is_some_and(|peer| !node.takes_txs(peer)) && items.iter().any(about_tx) {
             let reason = "transaction inv sent in violation of protocol";
             return node.close(link, CloseReason::fault(reason));
         }
@@ -612,6 +613,11 @@ impl Relay {
             Command::Peers { ticket } => {
                 let peers = node.peers.values().map(|peer| info(node, peer)).collect();
                 node.out.event(Event::Peers { ticket, peers });
+            }
+            Command::Ping => {
+                for link in node.ready_links() {
+                    ping::now(node, link);
+                }
             }
             Command::Added { ticket } => {
                 let peers = self.connections.added(node);

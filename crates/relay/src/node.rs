@@ -48,6 +48,11 @@ impl Node {
         offered(&self.config, &self.view)
     }
 
+    /// Whether a peer may send us transactions.
+    pub(crate) fn takes_txs(&self, peer: &Peer) -> bool {
+        peer.relays_txs() && !self.config.blocks_only
+    }
+
     /// Whether the chain is still far behind the present.
     pub(crate) fn is_initial_download(&self) -> bool {
         self.view.is_initial_download(self.now.unix_secs())

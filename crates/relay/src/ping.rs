@@ -62,6 +62,15 @@ pub(crate) fn tick(node: &mut Node, link: LinkId) {
     if peer.ping.nonce.is_some() {
         return node.close(link, CloseReason::benign("ping timeout"));
     }
+    self::now(node, link);
+}
+
+/// Sends a ping, unless one is under way.
+pub(crate) fn now(node: &mut Node, link: LinkId) {
+    let now = node.now;
+    let Some(peer) = node.peers.get_mut(&link).filter(|peer| peer.ping.nonce.is_none()) else {
+        return;
+    };
     // Zero would mean a broken peer's pong.
     let nonce = node.rng.random_range(1..=u64::MAX);
     peer.ping.nonce = Some(nonce);

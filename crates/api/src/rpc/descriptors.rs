@@ -12,7 +12,7 @@ use dunlin_chain::Network;
 use miniscript::descriptor::{DescriptorPublicKey, Wildcard};
 use miniscript::{DefiniteDescriptorKey, Descriptor, ForEachKey, TranslatePk, Translator};
 
-use super::script::{descriptor_checksum, descriptor_of};
+use super::script::{descriptor_checksum, descriptor_of, with_checksum};
 
 /// A script, and the descriptor of it alone with its checksum.
 pub(crate) type Known = (ScriptBuf, String);
@@ -21,6 +21,8 @@ pub(crate) type Known = (ScriptBuf, String);
 pub(crate) struct Parsed {
     forms: Vec<Form>,
     network: Network,
+    /// How many paths it has (BIP 389); one but for those in angle brackets.
+    paths: usize,
 }
 
 enum Form {
@@ -79,7 +81,8 @@ pub(crate) fn parse(text: &str, network: Network) -> Result<Parsed, String> {
         let made = read(body, network)?;
         made.into_iter().map(|form| Form::Derived(Box::new(form))).collect()
     };
-    Ok(Parsed { forms, network })
+    let paths = if body.contains('<') { forms.len() } else { 1 };
+    Ok(Parsed { forms, network, paths })
 }
 
 /// Reads what is no form of Core's own. Private keys count as the public ones that they make.
@@ -99,6 +102,42 @@ fn read(body: &str, network: Network) -> Result<Vec<Descriptor<DescriptorPublicK
 }
 
 impl Parsed {
+    /// One for each of its paths, where it has several.
+    pub(crate) fn paths(self) -> Vec<Self> {
+        let Self { forms, network, paths } = self;
+        if paths == 1 {
+            return vec![Self { forms, network, paths }];
+        }
+        let alone = |form| Self {
+            forms: vec![form],
+            network,
+            paths: 1,
+        };
+        forms.into_iter().map(alone).collect()
+    }
+
+    /// `body`, of which this was read, with public keys in the place of private ones.
+    pub(crate) fn public(&self, body: &str) -> String {
+        let found = Descriptor::parse_descriptor(&Secp256k1::signing_only(), body);
+        match found {
+            Ok((found, private)) if !private.is_empty() => {
+                let text = format!("{found:#}");
+                // Steps are marked in the way in which they were.
+                if body.contains("h/") || body.contains("h]") || body.contains("h)") {
+                    text.replace('\'', "h")
+                } else {
+                    text
+                }
+            }
+            _ => body.to_owned(),
+        }
+    }
+
+    /// The text of each of its paths.
+    pub(crate) fn path_texts(&self, body: &str) -> Vec<String> {
+        (0..self.paths).map(|path| path_of(body, path)).collect()
+    }
+
     /// Whether it stands for another script at each index.
     pub(crate) fn is_ranged(&self) -> bool {
         self.forms.iter().any(|form| match form {
@@ -117,7 +156,7 @@ impl Parsed {
                 Form::Derived(made) => {
                     let definite = definite(made, index)?;
                     let script = definite.derived_descriptor(&secp).ok()?.script_pubkey();
-                    Some((script, sealed(&sorted(&named(&secp, &definite)?))))
+                    Some((script, with_checksum(&sorted(&named(&secp, &definite)?))))
                 }
                 Form::Raw(made) => {
                     let definite = definite(made, index)?;
@@ -127,7 +166,7 @@ impl Parsed {
                     let key = XOnlyPublicKey::from(*tr.internal_key());
                     let script = ScriptBuf::new_p2tr_tweaked(TweakedPublicKey::dangerous_assume_tweaked(key));
                     let name = named(&secp, &definite)?;
-                    Some((script, sealed(&format!("raw{name}"))))
+                    Some((script, with_checksum(&format!("raw{name}"))))
                 }
             })
             .collect()
@@ -146,8 +185,18 @@ fn definite(made: &Descriptor<DescriptorPublicKey>, index: u32) -> Option<Descri
     made.at_derivation_index(index).ok()
 }
 
-fn sealed(body: &str) -> String {
-    format!("{body}#{}", descriptor_checksum(body))
+/// A text in which each `<a;b>` is replaced by its choice of this number.
+fn path_of(body: &str, number: usize) -> String {
+    let mut text = String::new();
+    let mut rest = body;
+    while let Some((before, tail)) = rest.split_once('<') {
+        let (choices, after) = tail.split_once('>').unwrap_or((tail, ""));
+        text.push_str(before);
+        text.push_str(choices.split(';').nth(number).unwrap_or_default());
+        rest = after;
+    }
+    text.push_str(rest);
+    text
 }
 
 /// Where a key comes from, and the key.

@@ -105,7 +105,7 @@ pub(crate) fn sanitize(text: &str) -> String {
 }
 
 /// Core's name for the network that an address belongs to.
-fn network_name(ip: IpAddr) -> &'static str {
+pub(crate) fn network_name(ip: IpAddr) -> &'static str {
     let routable = match ip.to_canonical() {
         IpAddr::V4(ip) => {
             let [a, b, ..] = ip.octets();
@@ -181,7 +181,7 @@ pub(crate) async fn getnetworkinfo(call: Call) -> Answer {
         "protocolversion": dunlin_relay::PROTOCOL_VERSION,
         "localservices": format!("{services:016x}"),
         "localservicesnames": service_names(services),
-        "localrelay": true,
+        "localrelay": bitcoin.relays_txs(),
         "timeoffset": 0,
         "networkactive": true,
         "connections": peers.len(),

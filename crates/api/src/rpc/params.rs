@@ -7,6 +7,7 @@ use super::error::{INVALID_PARAMETER, MISC_ERROR, RpcError, TYPE_ERROR};
 use super::help;
 use super::method::{Call, Kind, Method, Need};
 use super::protocol::Params;
+use super::table;
 
 /// Puts the arguments of a call into position and checks their number and types.
 pub(crate) fn arrange(method: &'static Method, params: Params) -> Result<Vec<Value>, RpcError> {
@@ -139,6 +140,32 @@ pub(crate) fn mismatch(value: &Value, expected: &str) -> String {
 
 fn wrong_type(value: &Value, expected: &str) -> RpcError {
     RpcError::new(TYPE_ERROR, mismatch(value, expected))
+}
+
+/// How an argument is written on a command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// As it is.
+    Bare,
+    /// As JSON.
+    Json,
+    /// As JSON where it is some, else as it is.
+    Either,
+}
+
+/// How the argument of a method at a position, or of a name, is written; [`Written::Either`] when it is not known.
+pub fn written(method: &str, position: Option<usize>, name: Option<&str>) -> Written {
+    let args = table::find(method).map(|method| method.args).unwrap_or_default();
+    let arg = match (position, name) {
+        (Some(position), _) => args.get(position),
+        (None, Some(name)) => args.iter().find(|arg| arg.names.split('|').any(|known| known == name)),
+        (None, None) => None,
+    };
+    match arg.map(|arg| arg.kind) {
+        Some(Kind::Str | Kind::Hex) => Written::Bare,
+        Some(Kind::Num | Kind::Bool | Kind::List | Kind::Object | Kind::Options(_)) => Written::Json,
+        Some(Kind::Amount | Kind::NumOrBool | Kind::Any) | None => Written::Either,
+    }
 }
 
 impl Call {

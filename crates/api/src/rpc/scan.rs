@@ -122,7 +122,7 @@ fn needles(objects: &[Value], network: Network) -> Result<HashMap<ScriptBuf, Str
 }
 
 /// A range of indexes: its end, or both ends.
-fn range(value: &Value) -> Result<RangeInclusive<u32>, RpcError> {
+pub(crate) fn range(value: &Value) -> Result<RangeInclusive<u32>, RpcError> {
     let (low, high) = match value.as_array().map(Vec::as_slice) {
         Some([low, high]) => (low.as_i64(), high.as_i64()),
         _ => (Some(0), value.as_i64()),

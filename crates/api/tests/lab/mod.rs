@@ -22,7 +22,7 @@ use dunlin_api::{Node, Stop};
 use dunlin_chain::indexes::{IndexKind, Indexer, Indexes};
 use dunlin_chain::{Chain, ChainConfig, ChainStore, Network, Params, ParsedBlock, View};
 use dunlin_mempool::{Accepted, Pool};
-use dunlin_peer::{Direction, LinkId, Now};
+use dunlin_peer::{AddressBook, Direction, LinkId, Now, Reach};
 use dunlin_relay::Engine;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -41,6 +41,7 @@ pub struct Lab {
     tip: watch::Sender<BlockHash>,
     pub peers: Mutex<Vec<PeerRow>>,
     pub added: Mutex<Vec<SocketAddr>>,
+    pub book: Mutex<AddressBook>,
     bans: Mutex<Vec<Ban>>,
 }
 
@@ -66,6 +67,7 @@ impl Lab {
             tip,
             peers: Mutex::default(),
             added: Mutex::default(),
+            book: Mutex::new(AddressBook::new([7; 32], Reach::Public)),
             bans: Mutex::default(),
         })
     }
@@ -181,6 +183,21 @@ impl BitcoinBackend for Lab {
         Ok(())
     }
 
+    async fn added_nodes(&self) -> Result<Vec<(SocketAddr, bool)>, BackendError> {
+        let added = self.added.lock().unwrap();
+        let peers = self.peers.lock().unwrap();
+        let row = |addr: &SocketAddr| (*addr, peers.iter().any(|peer| peer.info.addr == *addr));
+        Ok(added.iter().map(row).collect())
+    }
+
+    async fn address_book(&self) -> Result<Box<AddressBook>, BackendError> {
+        Ok(Box::new(self.book.lock().unwrap().clone()))
+    }
+
+    async fn ping(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
+
     async fn disconnect(&self, which: Which) -> Result<(), BackendError> {
         let mut peers = self.peers.lock().unwrap();
         let before = peers.len();
@@ -236,6 +253,10 @@ impl BitcoinBackend for Lab {
 
     fn services(&self) -> u64 {
         0x409
+    }
+
+    fn relays_txs(&self) -> bool {
+        true
     }
 
     fn size_on_disk(&self) -> u64 {

@@ -78,6 +78,9 @@ pub(crate) struct RunArgs {
     /// Keep a connection to this peer too (repeatable)
     #[arg(long, value_name = "ADDR", help_heading = "Bitcoin")]
     pub(crate) add_peer: Vec<SocketAddr>,
+    /// Take no transactions from peers
+    #[arg(long, help_heading = "Bitcoin")]
+    pub(crate) blocks_only: bool,
     /// How many peers may connect to us
     #[arg(long, value_name = "N", default_value_t = 114, help_heading = "Bitcoin")]
     pub(crate) max_inbound: usize,

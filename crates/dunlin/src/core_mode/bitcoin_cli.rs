@@ -4,7 +4,8 @@ use std::io::{BufRead, Read};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
+use dunlin_api::rpc::{Written, written};
 use serde_json::{Map, Value, json};
 
 use super::options::Program;
@@ -66,7 +67,7 @@ fn call(args: &[String]) -> anyhow::Result<ExitCode> {
         // The cookie is read again at each try: a daemon that has just started has just written it.
         let answer = client(&settings, &password).and_then(|client| match info {
             true => Ok(get_info(&client)),
-            false => Ok(client.ask(&words[0], params(&words[1..], settings.is_on("named"))?)),
+            false => Ok(client.ask(&words[0], params(&words[0], &words[1..], settings.is_on("named"))?)),
         });
         let starting = match &answer {
             Err(_) | Ok(Err(CallError::NoAnswer { .. })) => true,
@@ -142,18 +143,21 @@ fn client(settings: &Settings, password: &str) -> anyhow::Result<Client> {
 }
 
 /// The arguments of a method; with `named`, those with an equals sign by their name and the others in order.
-fn params(words: &[String], named: bool) -> anyhow::Result<Value> {
+fn params(method: &str, words: &[String], named: bool) -> anyhow::Result<Value> {
     if !named {
-        return Ok(words.iter().map(|word| argument(word)).collect());
+        let numbered = words.iter().enumerate();
+        return numbered
+            .map(|(position, word)| value(word, written(method, Some(position), None)))
+            .collect();
     }
     let (mut by_name, mut by_place) = (Map::new(), Vec::new());
     for word in words {
         match word.split_once('=') {
             Some((name, value)) => {
-                let twice = by_name.insert(name.to_owned(), argument(value));
+                let twice = by_name.insert(name.to_owned(), self::value(value, written(method, None, Some(name)))?);
                 ensure!(twice.is_none(), "the argument {name} is given twice");
             }
-            None => by_place.push(argument(word)),
+            None => by_place.push(value(word, written(method, Some(by_place.len()), None))?),
         }
     }
     if !by_place.is_empty() {
@@ -164,6 +168,15 @@ fn params(words: &[String], named: bool) -> anyhow::Result<Value> {
         by_name.insert("args".to_owned(), Value::Array(by_place));
     }
     Ok(Value::Object(by_name))
+}
+
+/// An argument as the method takes it.
+fn value(word: &str, written: Written) -> anyhow::Result<Value> {
+    match written {
+        Written::Bare => Ok(word.into()),
+        Written::Either => Ok(argument(word)),
+        Written::Json => serde_json::from_str(word).map_err(|_| anyhow!("Error parsing JSON: {word}")),
+    }
 }
 
 /// How the daemon is doing, in few lines.
@@ -210,11 +223,26 @@ mod tests {
     fn arguments_by_name_and_by_place() {
         let words = ["height=7", "verbose=false", "00ff"].map(str::to_owned);
         let want = json!({"height": 7, "verbose": false, "args": ["00ff"]});
-        assert_eq!(params(&words, true).unwrap(), want);
+        assert_eq!(params("other", &words, true).unwrap(), want);
         assert_eq!(
-            params(&words, false).unwrap(),
+            params("other", &words, false).unwrap(),
             json!(["height=7", "verbose=false", "00ff"])
         );
-        assert!(params(&["a=1", "a=2"].map(str::to_owned), true).is_err());
+        assert!(params("other", &["a=1", "a=2"].map(str::to_owned), true).is_err());
+    }
+
+    #[test]
+    fn arguments_are_read_as_the_method_takes_them() {
+        let one = |method: &str, word: &str| params(method, &[word.to_owned()], false);
+        assert_eq!(one("getblockhash", "7").unwrap(), json!([7]));
+        assert_eq!(
+            one("getblockhash", "seven").unwrap_err().to_string(),
+            "Error parsing JSON: seven"
+        );
+        assert_eq!(one("validateaddress", "7").unwrap(), json!(["7"]));
+        assert_eq!(one("getblockstats", "7").unwrap(), json!([7]));
+        assert_eq!(one("getblockstats", "00ff").unwrap(), json!(["00ff"]));
+        let named = params("getblockhash", &["height=seven".to_owned()], true);
+        assert_eq!(named.unwrap_err().to_string(), "Error parsing JSON: seven");
     }
 }

@@ -158,6 +158,7 @@ fn run_args(settings: &Settings) -> anyhow::Result<RunArgs> {
         (!settings.switch("dnsseed").unwrap_or(!connects_only), "--no-dns-seed"),
         (!settings.switch("v2transport").unwrap_or(true), "--no-v2transport"),
         (settings.is_on("rest"), "--rest"),
+        (settings.is_on("blocksonly"), "--blocks-only"),
         (settings.is_on("peerblockfilters"), "--peer-block-filters"),
         (settings.is_on("reindex"), "--reindex"),
         (

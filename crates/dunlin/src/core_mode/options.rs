@@ -153,6 +153,7 @@ static OPTIONS: &[Opt] = &[
     in_section(works("port", "Listen for peers at this port")),
     works("listen", "Listen for peers [1, but 0 with -connect]"),
     works("dnsseed", "Ask DNS seeds for addresses"),
+    works("blocksonly", "Take no transactions from peers"),
     works("maxconnections", "How many peers at most [125]"),
     works("uacomment", "A comment in the name that peers see (repeatable)"),
     works("v2transport", "Speak the encrypted transport"),
@@ -279,7 +280,6 @@ static OPTIONS: &[Opt] = &[
     // What somebody relies on when naming it.
     opt("asmap", DAEMON, Effect::Refused),
     opt("blocksdir", DAEMON, Effect::Refused),
-    opt("blocksonly", DAEMON, Effect::Refused),
     opt("capturemessages", DAEMON, Effect::Refused),
     opt("cjdnsreachable", DAEMON, Effect::Refused),
     opt("fastprune", DAEMON, Effect::Refused),

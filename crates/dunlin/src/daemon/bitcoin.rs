@@ -150,6 +150,7 @@ impl Bitcoin {
             listen_port: Some(listen.port()).filter(|port| *port != 0 && !args.no_listen),
             max_inbound: args.max_inbound,
             block_filters: args.peer_block_filters.then(|| indexes.clone()),
+            blocks_only: args.blocks_only,
             immediate: regtest,
             ..dunlin_relay::Config::default()
         };

@@ -11,6 +11,7 @@ use dunlin_api::backend::{BackendError, ChainOpError, NetTotals, PeerRow, Submit
 use dunlin_chain::indexes::Indexes;
 use dunlin_chain::{ParsedBlock, View};
 use dunlin_mempool::{Accepted, Pool};
+use dunlin_peer::AddressBook;
 use dunlin_relay::{AddKind, Ban, ChainOp, Command, Event, Operated, PeerInfo, Subnet, Which};
 use tokio::sync::watch;
 
@@ -99,10 +100,7 @@ impl BitcoinBackend for Bitcoin {
 
     async fn add_node(&self, addr: SocketAddr, what: AddKind) -> Result<(), BackendError> {
         if what != AddKind::Onetry {
-            let added = match self.ask(|ticket| Command::Added { ticket }).await? {
-                Event::Added { peers, .. } => peers,
-                other => return Err(mismatch(&other)),
-            };
+            let added = self.added_nodes().await?;
             let known = added.iter().any(|(known, _)| *known == addr);
             if what == AddKind::Add && known {
                 return Err(BackendError::AlreadyExists(format!("{addr} is already added")));
@@ -112,6 +110,25 @@ impl BitcoinBackend for Bitcoin {
             }
         }
         self.reactor.command(Command::AddPeer(addr, what));
+        Ok(())
+    }
+
+    async fn added_nodes(&self) -> Result<Vec<(SocketAddr, bool)>, BackendError> {
+        match self.ask(|ticket| Command::Added { ticket }).await? {
+            Event::Added { peers, .. } => Ok(peers),
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    async fn address_book(&self) -> Result<Box<AddressBook>, BackendError> {
+        match self.ask(|ticket| Command::Addresses { ticket }).await? {
+            Event::Addresses { book, .. } => Ok(book),
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    async fn ping(&self) -> Result<(), BackendError> {
+        self.reactor.command(Command::Ping);
         Ok(())
     }
 
@@ -165,6 +182,10 @@ impl BitcoinBackend for Bitcoin {
 
     fn services(&self) -> u64 {
         dunlin_relay::offered(&self.config, &self.view)
+    }
+
+    fn relays_txs(&self) -> bool {
+        !self.config.blocks_only
     }
 
     fn size_on_disk(&self) -> u64 {

@@ -25,10 +25,10 @@ pub(crate) fn next(peer: &Peer) -> Now {
 
 /// Tells the peer our fee filter when it is time and the filter changed.
 pub(crate) fn tick(node: &mut Node, link: LinkId, downloading: bool) {
-    let now = node.now;
+    let (now, blocks_only) = (node.now, node.config.blocks_only);
     let Some(peer) = node.ready(link) else { return };
     let leaving = !downloading && peer.tx.fee_sent == EVERYTHING;
-    if peer.version < FEEFILTER_VERSION || !peer.relays_txs() {
+    if peer.version < FEEFILTER_VERSION || !peer.relays_txs() || blocks_only {
         // Never.
         peer.tx.next_fee = Now::from_micros(u64::MAX);
         return;

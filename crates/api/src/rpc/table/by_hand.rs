@@ -1,7 +1,7 @@
 //! The methods that make and read transactions, scripts, addresses and messages without the chain, defined once.
 
 use crate::rpc::method::{Arg, Kind, Method, Run};
-use crate::rpc::{address, create_tx, message};
+use crate::rpc::{address, create_tx, derive, message};
 
 pub(super) static METHODS: &[Method] = &[
     Method {
@@ -70,6 +70,29 @@ pub(super) static METHODS: &[Method] = &[
         ],
         result: "{...}    address, redeemScript, descriptor, warnings",
         run: Run::Blocking(address::createmultisig),
+    },
+    Method {
+        name: "deriveaddresses",
+        group: "util",
+        about: "The addresses that a descriptor stands for.",
+        args: &[
+            Arg::required("descriptor", Kind::Str, "The descriptor, with its checksum."),
+            Arg::optional(
+                "range",
+                Kind::Any,
+                "Of one with a range: the last index, or the first and the last.",
+            ),
+        ],
+        result: "[\"address\",...]    or a list of such for each path",
+        run: Run::Blocking(derive::deriveaddresses),
+    },
+    Method {
+        name: "getdescriptorinfo",
+        group: "util",
+        about: "What a descriptor is.",
+        args: &[Arg::required("descriptor", Kind::Str, "The descriptor.")],
+        result: "{...}    descriptor (without private keys), multipath_expansion, checksum, isrange, issolvable, hasprivatekeys",
+        run: Run::Blocking(derive::getdescriptorinfo),
     },
     Method {
         name: "signmessagewithprivkey",

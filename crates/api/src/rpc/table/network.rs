@@ -2,9 +2,44 @@
 
 use super::waits;
 use crate::rpc::method::{Arg, Kind, Method};
-use crate::rpc::net;
+use crate::rpc::{known_nodes, net};
 
 pub(super) static METHODS: &[Method] = &[
+    Method {
+        name: "getaddednodeinfo",
+        group: "network",
+        about: "The nodes that were added with addnode, and whether each is connected.",
+        args: &[Arg::optional("node", Kind::Str, "Only this one.")],
+        result: "[{...},...]    addednode, connected, addresses",
+        run: waits!(known_nodes::getaddednodeinfo),
+    },
+    Method {
+        name: "getaddrmaninfo",
+        group: "network",
+        about: "How many addresses of other nodes are known, by network: new ones, and those that answered.",
+        args: &[],
+        result: "{...}    for each network and all_networks: new, tried, total",
+        run: waits!(known_nodes::getaddrmaninfo),
+    },
+    Method {
+        name: "getnodeaddresses",
+        group: "network",
+        about: "Some known addresses of other nodes.",
+        args: &[
+            Arg::default("count", Kind::Num, "1", "How many at most; 0 for all."),
+            Arg::optional("network", Kind::Str, "Only those of ipv4, ipv6, onion, i2p or cjdns."),
+        ],
+        result: "[{...},...]    time, services, address, port, network",
+        run: waits!(known_nodes::getnodeaddresses),
+    },
+    Method {
+        name: "ping",
+        group: "network",
+        about: "Pings every peer; getpeerinfo tells how long each took.",
+        args: &[],
+        result: "null",
+        run: waits!(known_nodes::ping),
+    },
     Method {
         name: "addnode",
         group: "network",
