@@ -60,6 +60,8 @@ pub struct Chain {
     pub(crate) background: Option<Background>,
     /// A SwiftSync under way: until it ends, the tip stays at the genesis block.
     pub(crate) swift: Option<Swift>,
+    /// The coins are those of a SwiftSync, and the table does not say so yet.
+    pub(crate) swift_unsettled: bool,
     pub(crate) flushes: Flushes,
     pub(crate) store: ChainStore,
 }

@@ -39,6 +39,7 @@ impl Chain {
     /// # Errors
     /// [`StoreError`] of what is being written.
     pub fn set_coins_aside(&mut self) -> Result<(), StoreError> {
+        self.settle_swift(true)?;
         // Their tip must be found in the index.
         self.write_index()?;
         let background = self.background.as_ref().zip(self.shared.unproven());
@@ -80,6 +81,7 @@ impl Chain {
     }
 
     pub(crate) fn flush_when_due(&mut self, now_unix: u64) -> Result<(), StoreError> {
+        self.settle_swift(false)?;
         let last = *self.flushes.last.get_or_insert(now_unix);
         // Few blocks are soon connected again.
         let factor = if self.flushes.blocks < FEW_BLOCKS { 12 } else { 1 };
@@ -93,6 +95,7 @@ impl Chain {
     /// Looks after the memory that coins take, and after what is being written; called for every step of the tip.
     pub(crate) fn flush_when_full(&mut self) -> Result<(), StoreError> {
         self.flushes.blocks = self.flushes.blocks.saturating_add(1);
+        self.settle_swift(false)?;
         let coins = self.shared.coins();
         coins.step()?;
         let mut full = coins.is_full();

@@ -114,6 +114,7 @@ impl Chain {
             undelivered: Vec::new(),
             background: None,
             swift: None,
+            swift_unsettled: false,
             flushes: Flushes::default(),
             store,
         };

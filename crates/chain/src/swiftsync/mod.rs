@@ -17,8 +17,8 @@
 //! the chain must be the known one, in which only two coinbases were ever repeated.
 //!
 //! The sync (`sync`) fills the second set of coins. Until its end the validated chain is the genesis block alone, and
-//! nothing of it can be seen; then, in one durable step, those coins become those of the chain and the hinted block its
-//! tip. If the hints are wrong everything is thrown away, and the stored blocks are connected in the ordinary way. The
+//! nothing of it can be seen; then those coins become those of the chain and the hinted block its tip: on disk in one
+//! step, once they are written and before anything later is. If the hints are wrong everything is thrown away, and the stored blocks are connected in the ordinary way. The
 //! aggregate, its secret salt and the height so far are the mark of those coins, so they are always of one state: a
 //! restart goes on from the last flush.
 //!
@@ -69,6 +69,7 @@ pub struct SwiftProgress {
 impl View {
     /// The SwiftSync under way, or about to begin.
     pub fn swiftsync(&self) -> Option<SwiftProgress> {
-        self.shared.swift()
+        // One that has come to its end is there until the disk knows.
+        self.shared.swift().filter(|progress| progress.height < progress.target)
     }
 }

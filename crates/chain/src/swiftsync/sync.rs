@@ -385,24 +385,46 @@ impl Chain {
         self.write_index()?;
         self.freeze_run(run)?;
         self.writer.handed_over();
-        run.coins.wait()?;
         self.mark_valid(run.target)?;
-        let mut batch = Batch::default();
-        batch.put(index::META, index::COINS_KEY, [run.coins.number()]);
-        batch.delete(index::META, index::SWIFT_KEY);
-        self.shared.table.write(batch, true)?;
-        let empty = self.shared.replace_coins(Arc::clone(&run.coins), run.target, None);
-        self.shared.set_swift(None);
+        // An empty set is that of the genesis block, which the chain has until the table says otherwise.
+        self.shared.sets.remove(&self.shared.coins())?;
+        self.shared.replace_coins(Arc::clone(&run.coins), run.target, None);
+        self.swift_unsettled = true;
         self.share_memory();
         self.link_again();
-        self.write_index()?;
-        self.shared.sets.remove(&empty)?;
         tracing::info!(
             "SwiftSync: the {} coins at height {height} are what the blocks leave unspent; the chain goes on from there",
             totals.coins
         );
         outcome.changes.push(ChainChange::Connected(block, height));
         Ok(Step::Done)
+    }
+
+    /// Notes in the table, once the coins of a SwiftSync that has ended are on disk, that they are those of the chain;
+    /// before that no later coins may be written. Waits for that, or looks whether it is so.
+    pub(crate) fn settle_swift(&mut self, wait: bool) -> Result<(), StoreError> {
+        if !self.swift_unsettled {
+            return Ok(());
+        }
+        let coins = self.shared.coins();
+        if wait {
+            coins.wait()?;
+        }
+        let written = coins.mark().and_then(|mark| Mark::decode(&mark)).is_some_and(|mark| {
+            let tree = self.shared.tree();
+            tree.find(&mark.target)
+                .is_some_and(|id| tree.node(id).height == mark.height)
+        });
+        if !written {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        batch.put(index::META, index::COINS_KEY, [coins.number()]);
+        batch.delete(index::META, index::SWIFT_KEY);
+        self.shared.table.write(batch, true)?;
+        self.swift_unsettled = false;
+        self.shared.set_swift(None);
+        Ok(())
     }
 
     /// Notes that a block and those below it are part of the validated chain.
