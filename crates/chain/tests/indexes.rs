@@ -437,3 +437,83 @@ fn power_loss_at_every_operation_of_every_index() {
         }
     }
 }
+
+/// The index of transactions in a folder, taken as far as it goes.
+fn tx_index_in(dir: &std::path::Path, view: &View) -> Result<Indexes, StoreError> {
+    let table = IndexKind::Tx.open_dir(dir, view.params())?;
+    let mut indexer = Indexer::open(view.clone(), vec![(IndexKind::Tx, table)])?;
+    indexer.catch_up();
+    Ok(indexer.indexes())
+}
+
+#[test]
+fn a_changed_byte_of_an_index_costs_that_index_alone() {
+    let mut chain = chain();
+    let made = trunk();
+    give(&mut chain, &made);
+    let view = chain.view();
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole");
+    std::fs::create_dir(&whole).unwrap();
+    drop(tx_index_in(&whole, &view).unwrap());
+    let files = files_below(&whole);
+    assert!(files.len() > 3, "{files:?}");
+    let mut known = 0;
+    for file in &files {
+        let bytes = std::fs::read(whole.join(file)).unwrap();
+        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        for place in (0..used).step_by((used / 5).max(1)) {
+            let dir = folder.path().join("damaged");
+            copy(&whole, &files, &dir);
+            let mut changed = bytes.clone();
+            changed[place] ^= 0x10;
+            std::fs::write(dir.join(file), changed).unwrap();
+            let indexes = tx_index_in(&dir, &view).unwrap();
+            let progress = indexes.progress_of(IndexKind::Tx).unwrap();
+            match progress.trouble {
+                Some(text) => assert!(
+                    text.contains("delete the folder indexes/tx"),
+                    "{file:?} {place}: {text}"
+                ),
+                None => {
+                    assert_eq!(progress.height, Some(view.tip().height), "{file:?} {place}");
+                    known += 1;
+                }
+            }
+            let mut lost = 0;
+            for block in made.iter().map(|made| &made.block) {
+                match indexes.tx().unwrap().place(&block.txids[0]) {
+                    Ok(found) => lost += u32::from(found.is_none()),
+                    Err(error) => assert!(error.is_damage(), "{error}"),
+                }
+            }
+            assert_eq!(lost, 0, "{file:?} {place}: the index is whole or says that it is not");
+            drop(indexes);
+            std::fs::remove_dir_all(&dir).unwrap();
+        }
+    }
+    assert!(known > 8, "{known}");
+}
+
+/// Every file of a folder and those in it, by its way from there.
+fn files_below(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let (mut found, mut open) = (Vec::new(), vec![dir.to_owned()]);
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => open.push(path),
+                false => found.push(path.strip_prefix(dir).unwrap().to_owned()),
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn copy(from: &std::path::Path, files: &[std::path::PathBuf], to: &std::path::Path) {
+    for file in files {
+        std::fs::create_dir_all(to.join(file).parent().unwrap()).unwrap();
+        std::fs::copy(from.join(file), to.join(file)).unwrap();
+    }
+}

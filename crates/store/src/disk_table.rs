@@ -1,8 +1,10 @@
 //! [`Table`] on a file system, over the `fjall` engine.
 //!
 //! The engine's journal makes a batch over several key spaces atomic and keeps the order of batches; each journal
-//! record carries its checksum, so a torn tail is dropped when the table is opened again.
+//! record carries its checksum, so a torn tail is dropped when the table is opened again. Where the engine takes what
+//! it reads for granted, a byte that has changed on the disk makes it panic; here that is an error like others.
 
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
@@ -26,7 +28,7 @@ impl DiskTable {
         if is_missing(path)? {
             create(path, spaces, cache_bytes)?;
         }
-        let (database, spaces) = engine(path, spaces, cache_bytes)?;
+        let (database, spaces) = guarded(path, || engine(path, spaces, cache_bytes))?;
         Ok(Self {
             path: path.to_owned(),
             database,
@@ -40,6 +42,17 @@ impl DiskTable {
             text: format!("was opened without key space {}", space.0),
         })
     }
+}
+
+/// Turns a panic of the engine into an error. Whatever state it leaves is only read through the engine again, and its
+/// panics come from reading.
+fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(StoreError::Engine {
+            path: path.to_owned(),
+            text: "is damaged".to_owned(),
+        })
+    })
 }
 
 /// Whether there is no table yet.
@@ -117,11 +130,11 @@ fn engine_error(path: &Path, error: fjall::Error) -> StoreError {
 
 impl Table for DiskTable {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let value = self
-            .space(space)?
-            .get(key)
-            .map_err(|error| engine_error(&self.path, error))?;
-        Ok(value.map(|value| value.to_vec()))
+        let space = self.space(space)?;
+        guarded(&self.path, || {
+            let value = space.get(key).map_err(|error| engine_error(&self.path, error))?;
+            Ok(value.map(|value| value.to_vec()))
+        })
     }
 
     fn write(&self, batch: Batch, durable: bool) -> Result<(), StoreError> {
@@ -138,25 +151,34 @@ impl Table for DiskTable {
         } else {
             PersistMode::Buffer
         };
-        out.durability(Some(mode))
-            .commit()
-            .map_err(|error| engine_error(&self.path, error))
+        guarded(&self.path, || {
+            out.durability(Some(mode))
+                .commit()
+                .map_err(|error| engine_error(&self.path, error))
+        })
     }
 
     fn sync(&self) -> Result<(), StoreError> {
-        self.database
-            .persist(PersistMode::SyncData)
-            .map_err(|error| engine_error(&self.path, error))
+        guarded(&self.path, || {
+            self.database
+                .persist(PersistMode::SyncData)
+                .map_err(|error| engine_error(&self.path, error))
+        })
     }
 
     fn scan(&self, space: Space, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Step) -> Result<(), StoreError> {
-        for guard in self.space(space)?.prefix(prefix) {
-            let (key, value) = guard.into_inner().map_err(|error| engine_error(&self.path, error))?;
-            if visit(&key, &value) == Step::Stop {
-                break;
+        let mut pairs = self.space(space)?.prefix(prefix);
+        loop {
+            // The visitor's own panics are none of the engine's.
+            let next = guarded(&self.path, || {
+                let pair = pairs.next().map(fjall::Guard::into_inner).transpose();
+                pair.map_err(|error| engine_error(&self.path, error))
+            })?;
+            match next {
+                Some((key, value)) if visit(&key, &value) == Step::Continue => {}
+                _ => return Ok(()),
             }
         }
-        Ok(())
     }
 }
 

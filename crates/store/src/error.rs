@@ -68,6 +68,23 @@ impl StoreError {
         }
     }
 
+    /// Whether what is there is not what was written, so that trying again is of no use.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Corrupt { .. } | Self::Engine { .. } => true,
+            Self::Io { source, .. } => {
+                matches!(
+                    source.kind(),
+                    io::ErrorKind::NotFound
+                        | io::ErrorKind::UnexpectedEof
+                        | io::ErrorKind::InvalidData
+                        | io::ErrorKind::InvalidInput
+                )
+            }
+            Self::InUse { .. } | Self::DiskFull { .. } | Self::Permission { .. } | Self::PowerLoss => false,
+        }
+    }
+
     /// A damaged record named `what`.
     pub fn corrupt(what: impl Into<String>) -> Self {
         Self::Corrupt { what: what.into() }

@@ -33,7 +33,7 @@ pub use stats::{CoinStats, StatsIndex};
 pub use tx::{TxIndex, TxPlace};
 
 use crate::Params;
-use frame::Content;
+use frame::{Content, Frame};
 
 /// Memory of a table's engine for what it read.
 const TABLE_CACHE_BYTES: u64 = 8 << 20;
@@ -84,13 +84,26 @@ impl IndexKind {
         }
     }
 
-    /// Opens its table in `dir`, a folder that all indexes of a chain share.
+    /// Opens its table in `dir`, a folder that all indexes of a chain share. What is found damaged is deleted with a
+    /// warning, and the index begins anew.
     ///
     /// # Errors
     /// [`StoreError`] when the folder cannot be used.
-    pub fn open_dir(self, dir: &Path) -> Result<Arc<dyn Table>, StoreError> {
-        let table = DiskTable::open(&dir.join(self.name()), self.spaces(), TABLE_CACHE_BYTES)?;
-        Ok(Arc::new(table))
+    pub fn open_dir(self, dir: &Path, params: &Params) -> Result<Arc<dyn Table>, StoreError> {
+        let path = dir.join(self.name());
+        let open = || -> Result<Arc<dyn Table>, StoreError> {
+            let table = Arc::new(DiskTable::open(&path, self.spaces(), TABLE_CACHE_BYTES)?);
+            Frame::open(table.clone(), self.space_count(), self.content(params))?;
+            Ok(table)
+        };
+        match open() {
+            Err(error) if error.is_damage() => {
+                tracing::warn!("the index `{self}` is damaged and will be built again: {error}");
+                std::fs::remove_dir_all(&path).map_err(|error| StoreError::from_io(&path, error))?;
+                open()
+            }
+            opened => opened,
+        }
     }
 
     /// A table for it that is gone when it is dropped.

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use bitcoin::Work;
 use clap::{Args, ValueEnum};
 use dunlin_chain::indexes::IndexKind;
-use dunlin_chain::{Network, Prune};
+use dunlin_chain::{Network, Prune, TestRule};
 
 use super::{DiscoveryArgs, QueueArgs, RateArgs};
 
@@ -117,6 +118,12 @@ pub(crate) struct RunArgs {
     /// Make only the coins anew
     #[arg(long, conflicts_with = "reindex", help_heading = "Bitcoin")]
     pub(crate) reindex_chainstate: bool,
+    /// Take no chain of headers for the real one that has less work than this [default: pinned for each network]
+    #[arg(long, value_name = "HEX", value_parser = work, help_heading = "Bitcoin")]
+    pub(crate) minimum_chain_work: Option<Work>,
+    /// On regtest, `bip94`, or `NAME@HEIGHT`: bip34, dersig, cltv, csv or segwit holds from this height on (repeatable)
+    #[arg(long, value_name = "RULE", help_heading = "Bitcoin")]
+    pub(crate) test_rule: Vec<TestRule>,
     /// Skip script checks below this block, or `none` to check every script [default: pinned for each network]
     #[arg(long, value_name = "HASH|none", help_heading = "Bitcoin")]
     pub(crate) assume_valid: Option<String>,
@@ -165,4 +172,14 @@ pub(crate) struct RunArgs {
     /// Stop when the process that started this one ends (the flock's peers do)
     #[arg(long, hide = true)]
     pub(crate) stop_with_parent: bool,
+}
+
+/// A number of at most 64 hex digits.
+fn work(text: &str) -> Result<Work, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let refuse = || format!("{text} is no number of at most 64 hex digits");
+    if digits.is_empty() || digits.len() > 64 {
+        return Err(refuse());
+    }
+    Work::from_unprefixed_hex(&format!("{digits:0>64}")).map_err(|_| refuse())
 }

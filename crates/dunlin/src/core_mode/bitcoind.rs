@@ -114,6 +114,19 @@ fn run_args(settings: &Settings) -> anyhow::Result<RunArgs> {
         Some(hash) if hash.trim_matches('0').is_empty() => say("assume-valid", "none"),
         Some(hash) => say("assume-valid", hash),
     }
+    if let Some(work) = settings.text("minimumchainwork") {
+        say("minimum-chain-work", &work);
+    }
+    for option in settings.list("test") {
+        ensure!(
+            option == "bip94",
+            "Unrecognised option \"{option}\" provided in -test=<option>."
+        );
+        say("test-rule", "bip94");
+    }
+    for rule in settings.list("testactivationheight") {
+        say("test-rule", &rule);
+    }
     for file in settings.list("loadblock") {
         say("load-block", &file);
     }

@@ -127,6 +127,12 @@ static OPTIONS: &[Opt] = &[
     ),
     works("blocknotify", "Command for each new tip; %s is its hash"),
     works("assumevalid", "Skip script checks below this block; 0 checks all"),
+    works("minimumchainwork", "The least work of the real chain, in hex"),
+    works("test", "bip94: its rules hold; on regtest only"),
+    works(
+        "testactivationheight",
+        "NAME@HEIGHT: bip34, dersig, cltv, csv or segwit holds from there; on regtest only (repeatable)",
+    ),
     works("dbcache", "Memory for coins not yet written, in MiB"),
     works("par", "Threads that check scripts; 0 for all cores, -N leaves N free"),
     works(
@@ -287,7 +293,6 @@ static OPTIONS: &[Opt] = &[
     opt("ipcbind", DAEMON, Effect::Refused),
     opt("maxtipage", DAEMON, Effect::Refused),
     opt("maxuploadtarget", DAEMON, Effect::Refused),
-    opt("minimumchainwork", DAEMON, Effect::Refused),
     opt("mocktime", DAEMON, Effect::Refused),
     opt("onion", DAEMON, Effect::Refused),
     opt("onlynet", DAEMON, Effect::Refused),
@@ -300,7 +305,6 @@ static OPTIONS: &[Opt] = &[
     opt("startupnotify", DAEMON, Effect::Refused),
     opt("stopafterblockimport", DAEMON, Effect::Refused),
     opt("stopatheight", DAEMON, Effect::Refused),
-    opt("testactivationheight", DAEMON, Effect::Refused),
     opt("torcontrol", DAEMON, Effect::Refused),
     opt("torpassword", DAEMON, Effect::Refused),
     opt("vbparams", DAEMON, Effect::Refused),

@@ -70,7 +70,13 @@ impl Bitcoin {
             !args.peer_block_filters || args.index.contains(&IndexKind::Filter),
             "--peer-block-filters needs --index filter"
         );
-        let params = Params::new(args.network);
+        let mut params = Params::new(args.network);
+        if let Some(work) = args.minimum_chain_work {
+            params.minimum_chain_work = work;
+        }
+        for rule in &args.test_rule {
+            ensure!(params.set_test_rule(*rule), "--test-rule is for regtest only");
+        }
         let mut config = ChainConfig {
             cache_bytes: usize::try_from(args.db_cache << 20)?,
             prune: args.prune,
@@ -289,7 +295,7 @@ fn start_indexes(kinds: &[IndexKind], dir: &Path, view: View) -> anyhow::Result<
     let mut tables = Vec::new();
     for kind in IndexKind::ALL.into_iter().filter(|kind| kinds.contains(kind)) {
         let table = kind
-            .open_dir(&dir)
+            .open_dir(&dir, view.params())
             .with_context(|| format!("cannot open the index `{kind}` in {}", dir.display()))?;
         tables.push((kind, table));
     }
