@@ -7,6 +7,8 @@ mod dht;
 mod encryption;
 mod fixture;
 mod lsd;
+mod manage;
+mod matrix;
 mod pex;
 mod stream;
 mod utp;

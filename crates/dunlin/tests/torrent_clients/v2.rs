@@ -55,7 +55,7 @@ impl Folder {
 }
 
 /// The links by which a torrent can be named.
-fn magnets(metainfo: &Metainfo) -> Vec<Magnet> {
+pub(crate) fn magnets(metainfo: &Metainfo) -> Vec<Magnet> {
     let mut links: Vec<Magnet> = metainfo.names().map(Magnet::new).collect();
     if let (Some(link), Some(hash)) = (links.last_mut(), metainfo.info_hash_v2) {
         link.info_hash_v2 = Some(hash);
