@@ -6,6 +6,8 @@
 //! * Coins lie in blocks of some dozens behind one checksum. When one cannot be read, all blocks of the chain are read
 //!   for what is unspent of the transactions whose ids lie in the range of the damaged ones, and that takes their place.
 //!
+//! On a pruned node the blocks that tell of old coins are gone: the operator is told what to do.
+//!
 //! The nearest block back is the right one also for the two transactions that the main chain holds twice.
 
 use std::collections::{HashMap, HashSet};
@@ -65,7 +67,7 @@ impl Chain {
                 break;
             }
             let Some(block) = self.load(id)? else {
-                tracing::warn!(height, "the search ends at a block that is not there");
+                self.tell_of_the_end(id);
                 return Ok(None);
             };
             spent.extend(
@@ -93,6 +95,24 @@ impl Chain {
             }
         }
         Ok(Some(found))
+    }
+
+    /// The search for coins has come to a block that is not there.
+    fn tell_of_the_end(&self, id: NodeId) {
+        let (height, pruned) = {
+            let tree = self.shared.tree();
+            (tree.node(id).height, tree.node(id).pruned)
+        };
+        if !pruned {
+            tracing::warn!(height, "the search ends at a block that is not there");
+            return;
+        }
+        let text = format!(
+            "a coin is damaged on disk, and the blocks up to height {height} that tell what it was are pruned; --reindex \
+             fetches the whole chain again"
+        );
+        tracing::error!("{text}");
+        self.shared.warn(text);
     }
 
     /// Makes the undo record of a block anew; `None` when a block that it takes is not there.
