@@ -1,4 +1,5 @@
-//! The processor's time that it takes to open a chain of half a million headers: `cargo bench --profile release -p dunlin-chain --bench opening`.
+//! The processor's time that it takes to open a chain of half a million headers:
+//! `cargo bench --profile release -p dunlin-chain --bench opening`.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
