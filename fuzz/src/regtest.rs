@@ -313,7 +313,7 @@ pub fn message(what: Say) -> Message {
             }
             Message::Headers(headers)
         }
-        Say::Block(n) => Message::Block(block(n).clone()),
+        Say::Block(n) => Message::RawBlock(block(n).raw.clone()),
         Say::Tx(n) => Message::Tx {
             tx: tx(n).clone(),
             witness: n < 128,

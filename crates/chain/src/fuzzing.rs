@@ -21,7 +21,9 @@ pub fn coin(bytes: &[u8]) {
 /// As there.
 pub fn undo(bytes: &[u8]) {
     let Some(read) = BlockUndo::decode(bytes) else { return };
-    assert_eq!(BlockUndo::decode(&read.encode()), Some(read));
+    let mut written = Vec::new();
+    read.encode(&mut written);
+    assert_eq!(BlockUndo::decode(&written), Some(read));
 }
 
 /// [`coin`] for a record of the header index: the key, then the record.
