@@ -274,7 +274,7 @@ impl Coins {
         self.store.mark()
     }
 
-    /// Adds coins that were not there before; keys and values are those of [`coin`](crate::coin).
+    /// Adds coins that were not there before; keys and values are those of [`coin`].
     ///
     /// # Errors
     /// As [`Coins::publish`].

@@ -35,7 +35,7 @@ pub struct ChainConfig {
     pub block_file_bytes: u64,
     /// What is made anew when the chain is opened.
     pub reindex: Option<Reindex>,
-    /// Opening connects what was stored beyond the last flush. Without it, [`Chain::advance`] does.
+    /// Opening connects what was stored beyond the last flush. Without it, [`Chain::advance`](crate::Chain::advance) does.
     pub catch_up: bool,
     /// Coins are written at least this often while many blocks come, in seconds of the clock that calls bring along:
     /// so much work is done again after a sudden death.

@@ -265,7 +265,7 @@ pub(crate) struct CreateArgs {
     /// Where to write the .torrent
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// The classic format, which every client reads [default]
+    /// The classic format, which every client reads; the default
     #[arg(long, group = "format")]
     pub(crate) v1: bool,
     /// Version 2 (BEP 52): hash trees of SHA-256 for each file
