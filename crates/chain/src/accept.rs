@@ -7,6 +7,7 @@ use bitcoin::BlockHash;
 use crate::engine::Chain;
 use crate::files::Location;
 use crate::tree::NodeId;
+use crate::undo::BlockUndo;
 use crate::{BlockError, BlockOutcome, ParsedBlock, Reject, StoreError, rules};
 
 impl Chain {
@@ -17,22 +18,26 @@ impl Chain {
     /// [`BlockError`] says whose fault it is. What had been connected before a disk error is delivered by the next
     /// call that succeeds.
     pub fn accept_block(&mut self, now_unix: u64, block: Arc<ParsedBlock>) -> Result<BlockOutcome, BlockError> {
-        let mut results = self.accept_blocks(now_unix, &[block]);
+        let mut results = self.accept_blocks(now_unix, &[(block, None)]);
         results.pop().expect("each block has its result")
     }
 
     /// [`Chain::accept_block`] for several blocks at once, which are connected while the scripts of those before them
     /// are still being checked. There is one result for each block; what happened to the chain is told by the last
-    /// that is no error, or by the next call.
+    /// that is no error, or by the next call. A block may come with the coins that it spends, as somebody says; they
+    /// are looked at only where [`View::spent_coins_wanted`](crate::View::spent_coins_wanted) asks for them.
     pub fn accept_blocks(
         &mut self,
         now_unix: u64,
-        blocks: &[Arc<ParsedBlock>],
+        blocks: &[(Arc<ParsedBlock>, Option<Arc<BlockUndo>>)],
     ) -> Vec<Result<BlockOutcome, BlockError>> {
-        let stored = blocks.iter().map(|block| {
+        let stored = blocks.iter().map(|(block, spent)| {
             let (id, new) = self.store_block(now_unix, block, None)?;
             if new {
                 self.recent.insert(id, Arc::clone(block));
+            }
+            if let Some(spent) = spent {
+                self.take_claim(id, spent)?;
             }
             Ok(BlockOutcome {
                 new,
@@ -65,7 +70,7 @@ impl Chain {
                 return results;
             }
         };
-        for (block, result) in blocks.iter().zip(&mut results) {
+        for ((block, _), result) in blocks.iter().zip(&mut results) {
             if let Some(index) = outcome.rejected.iter().position(|(hash, _)| *hash == block.hash)
                 && result.is_ok()
             {

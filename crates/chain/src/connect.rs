@@ -8,8 +8,9 @@ use dunlin_store::StoreError;
 use crate::overlay::Overlay;
 use crate::rules::{self, bip30};
 use crate::script::Flags;
+use crate::tx_parts::TxRef;
 use crate::undo::BlockUndo;
-use crate::{Params, ParsedBlock, Reject, TxParts};
+use crate::{Coin, Params, ParsedBlock, Reject, TxParts};
 
 /// Why a block was not connected.
 #[derive(Debug)]
@@ -46,6 +47,59 @@ pub(crate) struct Place<'a> {
     pub(crate) flags: Flags,
 }
 
+/// What the transactions of a block come to, and the rules that need nothing but what they spend.
+#[derive(Default)]
+pub(crate) struct Tally {
+    fees: u64,
+    sigops: u64,
+}
+
+impl Tally {
+    /// Takes the block's next transaction, with what it spends; the coinbase, at index 0, spends nothing.
+    pub(crate) fn add(
+        &mut self,
+        params: &Params,
+        place: &Place<'_>,
+        index: usize,
+        tx: &TxRef<'_>,
+        spent: &[Coin],
+    ) -> Result<(), Reject> {
+        let named = |reject: Reject| reject.in_block(format_args!("transaction {}", tx.txid()));
+        let height = place.height;
+        if index > 0 {
+            let fee = rules::check_tx_inputs(tx, spent, height).map_err(named)?;
+            self.fees = self.fees.saturating_add(fee.to_sat());
+            if self.fees > rules::MAX_MONEY {
+                return Err(Reject::consensus(
+                    "bad-txns-accumulated-fee-outofrange",
+                    "accumulated fee in the block out of range",
+                ));
+            }
+            if height >= params.csv_height {
+                let heights = spent.iter().map(|coin| coin.height);
+                rules::check_sequence_locks(tx, heights, height, place.parent_median, place.median_at)
+                    .map_err(named)?;
+            }
+        }
+        self.sigops = self
+            .sigops
+            .saturating_add(rules::transaction_sigop_cost(tx, spent, place.flags));
+        if self.sigops > rules::MAX_BLOCK_SIGOPS_COST {
+            return Err(Reject::consensus("bad-blk-sigops", "too many sigops"));
+        }
+        Ok(())
+    }
+
+    /// Every transaction was taken: what the coinbase may claim.
+    pub(crate) fn finish(&self, params: &Params, place: &Place<'_>, block: &ParsedBlock) -> Result<(), Reject> {
+        let Some(coinbase) = block.transaction(0) else {
+            return Ok(());
+        };
+        let subsidy = rules::subsidy(place.height, params.subsidy_halving_interval);
+        rules::check_coinbase_amount(&coinbase, Amount::from_sat(self.fees), subsidy)
+    }
+}
+
 /// Connects `block` in the overlay and returns what it spent; its scripts are still to be checked. After an error the overlay is of no use any more.
 pub(crate) fn connect(
     params: &Params,
@@ -66,10 +120,8 @@ pub(crate) fn connect(
     }
 
     let mut undo = BlockUndo::default();
-    let mut fees = 0u64;
-    let mut sigops = 0u64;
+    let mut tally = Tally::default();
     for (index, tx) in block.transactions().enumerate() {
-        let named = |reject: Reject| reject.in_block(format_args!("transaction {}", tx.txid()));
         let mut spent = Vec::new();
         if index > 0 {
             let outpoints = tx.previous_outputs();
@@ -77,36 +129,19 @@ pub(crate) fn connect(
             for outpoint in outpoints {
                 match overlay.spend(outpoint)? {
                     Some(coin) => spent.push(coin),
-                    None => return Err(named(Reject::missing_inputs(outpoint.to_string())).into()),
+                    None => {
+                        let reject = Reject::missing_inputs(outpoint.to_string());
+                        return Err(reject.in_block(format_args!("transaction {}", tx.txid())).into());
+                    }
                 }
             }
-            let fee = rules::check_tx_inputs(&tx, &spent, height).map_err(named)?;
-            fees = fees.saturating_add(fee.to_sat());
-            if fees > rules::MAX_MONEY {
-                return Err(Reject::consensus(
-                    "bad-txns-accumulated-fee-outofrange",
-                    "accumulated fee in the block out of range",
-                )
-                .into());
-            }
-            if height >= params.csv_height {
-                let heights = spent.iter().map(|coin| coin.height);
-                rules::check_sequence_locks(&tx, heights, height, place.parent_median, place.median_at)
-                    .map_err(named)?;
-            }
         }
-        sigops = sigops.saturating_add(rules::transaction_sigop_cost(&tx, &spent, place.flags));
-        if sigops > rules::MAX_BLOCK_SIGOPS_COST {
-            return Err(Reject::consensus("bad-blk-sigops", "too many sigops").into());
-        }
+        tally.add(params, place, index, &tx, &spent)?;
         overlay.create(block, index, height);
         if index > 0 {
             undo.spent.push(spent);
         }
     }
-    if let Some(coinbase) = block.transaction(0) {
-        let subsidy = rules::subsidy(height, params.subsidy_halving_interval);
-        rules::check_coinbase_amount(&coinbase, Amount::from_sat(fees), subsidy)?;
-    }
+    tally.finish(params, place, block)?;
     Ok(undo)
 }

@@ -96,6 +96,7 @@ impl Chain {
             }
         }
         self.write_index()?;
+        self.choose_swift_form();
         outcome.map(|()| accepted)
     }
 

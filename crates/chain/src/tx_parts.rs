@@ -153,6 +153,19 @@ impl<'a> TxRef<'a> {
         let raw = self.raw;
         self.inputs.iter().map(move |span| outpoint(raw, span.outpoint))
     }
+
+    /// One output.
+    pub(crate) fn output(&self, vout: u32) -> Option<Output<'a>> {
+        let span = self.outputs.get(usize::try_from(vout).ok()?)?;
+        Some(output(self.raw, span))
+    }
+}
+
+fn output<'a>(raw: &'a [u8], span: &OutputSpan) -> Output<'a> {
+    Output {
+        value: u64::from_le_bytes(wire::field(raw, span.value)),
+        script_pubkey: Script::from_bytes(wire::at(raw, &span.script)),
+    }
 }
 
 fn outpoint(raw: &[u8], at: u32) -> OutPoint {
@@ -191,10 +204,7 @@ impl TxParts for TxRef<'_> {
     }
 
     fn outputs(&self) -> impl DoubleEndedIterator<Item = Output<'_>> + ExactSizeIterator {
-        self.outputs.iter().map(|span| Output {
-            value: u64::from_le_bytes(wire::field(self.raw, span.value)),
-            script_pubkey: Script::from_bytes(wire::at(self.raw, &span.script)),
-        })
+        self.outputs.iter().map(|span| output(self.raw, span))
     }
 
     fn has_witness(&self) -> bool {

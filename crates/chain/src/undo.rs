@@ -12,7 +12,7 @@ pub struct BlockUndo {
 
 impl BlockUndo {
     /// The memory that it takes, roughly.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let coins = self.spent.iter().flatten();
         coins
             .map(|coin| size_of::<Coin>() + coin.output.script_pubkey.len())

@@ -404,15 +404,18 @@ impl View {
     }
 
     /// Blocks to fetch: those that the validated chain has lost to a damaged disk, then those on the way to the best
-    /// header that are not stored, in height order, without those that `skip` names; at most `max`.
+    /// header that are not stored, or not with the coins that they spend where those are wanted
+    /// ([`View::spent_coins_wanted`]), in height order, without those that `skip` names; at most `max`.
     pub fn missing_blocks(&self, max: usize, skip: impl Fn(&BlockHash) -> bool) -> Vec<(u32, BlockHash)> {
         if self.shared.reindexing.load(Ordering::Relaxed) {
             // They may well be in our own files.
             return Vec::new();
         }
+        let top = self.spent_coins_wanted().unwrap_or(0);
         let missing = |tree: &Tree, id: NodeId| {
             let node = tree.node(id);
-            (node.block.is_none() && !node.invalid).then_some((node.height, node.hash))
+            let lacks = node.block.is_none() || (node.height <= top && node.undo.is_none());
+            (lacks && !node.invalid).then_some((node.height, node.hash))
         };
         let (mut found, mut height): (Vec<_>, u32) = {
             let tree = self.shared.tree();

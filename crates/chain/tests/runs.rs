@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use bitcoin::{OutPoint, Transaction};
 use dunlin_chain::{
-    BlockError, BlockOutcome, Chain, ChainChange, ChainConfig, ChainStore, Network, Params, ParsedBlock, Status,
+    BlockError, BlockOutcome, BlockUndo, Chain, ChainChange, ChainConfig, ChainStore, Network, Params, ParsedBlock,
+    Status,
 };
 use regtest::*;
 
@@ -51,8 +52,8 @@ fn story(bad: &[usize]) -> Vec<Made> {
     made
 }
 
-fn parsed(made: &[Made]) -> Vec<Arc<ParsedBlock>> {
-    made.iter().map(|made| Arc::clone(&made.block)).collect()
+fn parsed(made: &[Made]) -> Vec<(Arc<ParsedBlock>, Option<Arc<BlockUndo>>)> {
+    made.iter().map(|made| (Arc::clone(&made.block), None)).collect()
 }
 
 fn connected(outcome: &BlockOutcome) -> Vec<u32> {

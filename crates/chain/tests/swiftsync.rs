@@ -2,128 +2,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod regtest;
-
-use std::io::Cursor;
-use std::sync::{Arc, LazyLock};
+mod swift_story;
 
 use bitcoin::OutPoint;
-use dunlin_chain::swiftsync::{Hints, HintsWriter, SwiftProgress, SwiftSync};
-use dunlin_chain::{
-    AssumeValid, BlockError, BlockOutcome, Chain, ChainChange, ChainConfig, ChainStore, CoinsSummary, HeaderReject,
-    Network, OpenError, Params, StoreError,
-};
+use dunlin_chain::swiftsync::{HintsWriter, SwiftProgress};
+use dunlin_chain::{AssumeValid, BlockError, Chain, ChainChange, ChainConfig, ChainStore, Network, Params, StoreError};
 use dunlin_store::CrashDisk;
 use regtest::*;
-
-/// The hinted height.
-const TARGET: usize = 112;
-/// Two weeks of work, so that the scripts of the hinted block need no check.
-const ABOVE: usize = 2020;
-
-/// Some coins are spent below the hinted height, some above it, some in the block that makes them; some cannot be.
-static STORY: LazyLock<Vec<Made>> = LazyLock::new(|| {
-    let mut made = blocks(genesis(), 1, 101);
-    let data = bitcoin::ScriptBuf::new_op_return([7; 20]);
-    for number in 0..16usize {
-        let at = made.last().unwrap().place;
-        let first = spend(
-            &[made[number].reward()],
-            &[
-                (1_000 + number as u64, open_script()),
-                (0, data.clone()),
-                (7_000_000, closed_script()),
-                (5, open_script()),
-            ],
-        );
-        let output = |tx: &bitcoin::Transaction, vout| OutPoint {
-            txid: tx.compute_txid(),
-            vout,
-        };
-        let child = spend(&[output(&first, 0)], &[(500, closed_script()), (1, open_script())]);
-        let mut inputs = vec![output(&child, 1)];
-        if number > 0 {
-            let before = made.last().unwrap().block.txids[1];
-            inputs.push(OutPoint { txid: before, vout: 3 });
-        }
-        let last = spend(&inputs, &[(1, open_script())]);
-        made.push(block(at, 5, vec![first, child, last], 0));
-    }
-    let at = made.last().unwrap().place;
-    made.extend(blocks(at, 6, TARGET + ABOVE - made.len()));
-    made
-});
-
-/// The coins of the first `height` blocks.
-fn coins_at(height: usize) -> CoinsSummary {
-    let mut chain = Chain::in_memory(Params::new(Network::Regtest)).unwrap();
-    connect(&mut chain, &STORY[..height]);
-    chain.summarize_coins().unwrap()
-}
-
-/// The hints for the target, made by a chain that is `height` blocks long.
-fn hints_from(height: usize) -> Vec<u8> {
-    let mut chain = Chain::in_memory(Params::new(Network::Regtest)).unwrap();
-    connect(&mut chain, &STORY[..height]);
-    let frozen = chain.freeze_coins().unwrap();
-    let mut file = Cursor::new(Vec::new());
-    let mut told = Vec::new();
-    let made = frozen
-        .write_hints(TARGET as u32, &mut file, &mut |done, all| told.push((done, all)))
-        .unwrap();
-    assert_eq!(made.base.hash, STORY[TARGET - 1].place.hash);
-    assert_eq!(made.coins, coins_at(TARGET).count);
-    assert_eq!(told.last(), Some(&(TARGET as u32, TARGET as u32)));
-    file.into_inner()
-}
-
-static HINTS: LazyLock<Vec<u8>> = LazyLock::new(|| hints_from(TARGET + 10));
-
-fn connect(chain: &mut Chain, made: &[Made]) -> Vec<BlockOutcome> {
-    made.iter()
-        .map(|one| chain.accept_block(NOW, one.block.clone()).unwrap())
-        .collect()
-}
-
-fn headers(chain: &mut Chain, made: &[Made]) {
-    let headers: Vec<_> = made.iter().map(|one| *one.block.header()).collect();
-    chain.accept_headers(NOW, &headers).unwrap();
-}
-
-fn config(hints: &[u8]) -> ChainConfig {
-    ChainConfig {
-        assume_valid: AssumeValid::Block(STORY.last().unwrap().place.hash),
-        swiftsync: Some(SwiftSync {
-            hints: Arc::new(Hints::parse(hints.to_vec()).unwrap()),
-            secret: [7; 32],
-        }),
-        ..ChainConfig::default()
-    }
-}
-
-fn open(store: &ChainStore, config: ChainConfig) -> Chain {
-    Chain::open(Params::new(Network::Regtest), store.clone(), config).unwrap()
-}
-
-/// A chain that has all headers and is to be synced with hints.
-fn begun(hints: &[u8]) -> Chain {
-    let mut chain = open(&ChainStore::in_memory(), config(hints));
-    headers(&mut chain, &STORY);
-    chain
-}
-
-/// Hints in which one block's are changed.
-fn changed(height: u32, change: impl Fn(&mut Vec<u32>)) -> Vec<u8> {
-    let hints = Hints::parse(HINTS.clone()).unwrap();
-    let mut writer = HintsWriter::new(Vec::new(), hints.height()).unwrap();
-    for at in 1..=hints.height() {
-        let mut unspent = hints.unspent(at).unwrap();
-        if at == height {
-            change(&mut unspent);
-        }
-        writer.push(&unspent).unwrap();
-    }
-    writer.finish().unwrap()
-}
+use swift_story::*;
 
 #[test]
 fn hints_are_the_same_wherever_the_tip_is() {
@@ -144,14 +30,18 @@ fn the_coins_are_those_of_the_ordinary_sync() {
     let mut chain = begun(&HINTS);
     let view = chain.view();
     let target = TARGET as u32;
-    assert_eq!(view.swiftsync(), Some(SwiftProgress { height: 0, target }));
+    let at = |height| {
+        let full = false;
+        Some(SwiftProgress { height, target, full })
+    };
+    assert_eq!(view.swiftsync(), at(0));
 
     // Until the last block has come nothing can be seen, in whatever order the others do.
     for one in STORY[50..TARGET].iter().rev().chain(&STORY[..49]) {
         assert!(chain.accept_block(NOW, one.block.clone()).unwrap().changes.is_empty());
     }
     assert_eq!(view.tip().height, 0);
-    assert_eq!(view.swiftsync(), Some(SwiftProgress { height: 49, target }));
+    assert_eq!(view.swiftsync(), at(49));
     assert_eq!(view.coin(&STORY[30].reward()).unwrap(), None);
     assert_eq!(chain.summarize_coins().unwrap().count, 0);
     let refused = view.load_snapshot(&b""[..], &mut |_, _| ());
@@ -189,7 +79,8 @@ fn a_restart_goes_on_where_the_sync_was() {
     again.swiftsync.as_mut().unwrap().secret = [8; 32];
     let mut chain = open(&store, again);
     let target = TARGET as u32;
-    assert_eq!(chain.view().swiftsync(), Some(SwiftProgress { height: 60, target }));
+    let (height, full) = (60, false);
+    assert_eq!(chain.view().swiftsync(), Some(SwiftProgress { height, target, full }));
     connect(&mut chain, &STORY[60..TARGET]);
     assert_eq!(chain.view().tip().height, target);
     chain.close().unwrap();
@@ -284,23 +175,9 @@ fn hints_that_were_wrong_are_not_tried_again() {
 
 #[test]
 fn hints_that_cannot_be_used_are_put_aside() {
-    // The block is not deep enough; scripts are all to be checked; the assumed block is another; there is none so high.
-    let short = &STORY[..TARGET + 100];
-    let every = ChainConfig {
-        assume_valid: AssumeValid::Never,
-        ..config(&HINTS)
-    };
-    let below = ChainConfig {
-        assume_valid: AssumeValid::Block(STORY[TARGET - 2].place.hash),
-        ..config(&HINTS)
-    };
-    for (config, made) in [
-        (config(&HINTS), short),
-        (every, &STORY[..]),
-        (below, &STORY[..]),
-        (config(&HINTS), &STORY[..TARGET - 10]),
-    ] {
-        let mut chain = open(&ChainStore::in_memory(), config);
+    // The block is not deep enough; there is none so high.
+    for made in [&STORY[..TARGET + 100], &STORY[..TARGET - 10]] {
+        let mut chain = open(&ChainStore::in_memory(), config(&HINTS));
         headers(&mut chain, made);
         let last = &made[made.len().saturating_sub(10)..];
         connect(&mut chain, &made[..made.len() - 10]);
@@ -405,74 +282,37 @@ fn a_better_chain_of_headers_ends_it_and_a_better_chain_reorganises_below_the_hi
     assert_eq!(chain.summarize_coins().unwrap(), plain.summarize_coins().unwrap());
 }
 
-fn of_store(error: BlockError) -> StoreError {
-    match error {
-        BlockError::Store(error) => error,
-        other => panic!("{other}"),
-    }
-}
-
-/// Goes on from whatever is on the disk to ten blocks above the hinted height.
-fn play(disk: &CrashDisk, hints: &[u8], cache_bytes: usize) -> Result<Chain, StoreError> {
-    let config = ChainConfig {
-        cache_bytes,
-        script_threads: 1,
-        ..config(hints)
-    };
-    let opened = Chain::open(Params::new(Network::Regtest), ChainStore::on_crash_disk(disk), config);
-    let mut chain = opened.map_err(|error| match error {
-        OpenError::Store(error) => error,
-        other => panic!("{other}"),
-    })?;
-    let known = chain.view().best_header().height as usize;
-    let missing: Vec<_> = STORY[known..].iter().map(|one| *one.block.header()).collect();
-    match chain.accept_headers(NOW, &missing) {
-        Err(HeaderReject::Store(error)) => return Err(error),
-        other => drop(other.unwrap()),
-    }
-    let view = chain.view();
-    for round in 0.. {
-        let missing = view.missing_blocks(1, |_| false);
-        let Some((height, _)) = missing.first().filter(|(height, _)| *height as usize <= TARGET + 10) else {
-            break;
-        };
-        let made = &STORY[*height as usize - 1];
-        chain.accept_block(NOW, made.block.clone()).map_err(of_store)?;
-        if round % 25 == 24 {
-            chain.flush()?;
-        }
-    }
-    chain.advance()?;
-    chain.flush()?;
-    Ok(chain)
-}
-
 #[test]
 fn power_may_go_at_any_write() {
     let want = coins_at(TARGET + 10);
     let wrong = changed(108, |unspent| unspent.truncate(unspent.len() - 1));
     // Headers and the first blocks are there from the start, with a bit of the sync.
-    for (hints, cache_bytes) in [(&*HINTS, usize::MAX), (&*HINTS, 2000), (&wrong, usize::MAX)] {
+    for (hints, cache_bytes, assume_valid) in [
+        (&*HINTS, usize::MAX, None),
+        (&*HINTS, 2000, None),
+        (&wrong, usize::MAX, None),
+        (&*HINTS, usize::MAX, Some(AssumeValid::Never)),
+        (&*HINTS, 2000, Some(AssumeValid::Never)),
+        (&wrong, usize::MAX, Some(AssumeValid::Never)),
+    ] {
         let prepared = CrashDisk::new(3, None);
-        let mut chain = open(
-            &ChainStore::on_crash_disk(&prepared),
-            ChainConfig {
-                script_threads: 1,
-                ..config(hints)
-            },
-        );
+        let mut config = config(hints);
+        config.script_threads = 1;
+        config.assume_valid = assume_valid.unwrap_or(config.assume_valid);
+        let mut chain = open(&ChainStore::on_crash_disk(&prepared), config.clone());
+        config.cache_bytes = cache_bytes;
         headers(&mut chain, &STORY);
-        connect(&mut chain, &STORY[..95]);
+        connect_with(&mut chain, 0..95);
         chain.close().unwrap();
         let mut stops = 0;
         for stop in 1.. {
             let disk = prepared.power_loss(Some(stop));
-            let Err(StoreError::PowerLoss) = play(&disk, hints, cache_bytes).map(drop) else {
+            let Err(StoreError::PowerLoss) = play(&disk, &config).map(drop) else {
                 break;
             };
             stops = stop;
             for found in [disk.power_loss(None), disk.process_killed(None)] {
-                let mut chain = play(&found, hints, cache_bytes).unwrap();
+                let mut chain = play(&found, &config).unwrap();
                 assert_eq!(chain.view().tip().height as usize, TARGET + 10, "operation {stop}");
                 assert_eq!(chain.summarize_coins().unwrap(), want, "operation {stop}");
             }

@@ -219,6 +219,61 @@ fn a_sync_that_is_killed_goes_on_and_says_how_far_it_is() {
 }
 
 #[test]
+fn with_every_script_checked_the_coins_that_blocks_spent_come_from_one_of_us() {
+    let core = source();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hints");
+    let mut maker = Dunlin::start(DUNLIN, &["--connect", &core.p2p().to_string()]).unwrap();
+    wait_tip(&core, &maker);
+    hints(&maker, &path);
+
+    // Only bitcoind is there at first, which has no coins to tell.
+    let path = path.display().to_string();
+    let args = ["--assume-valid", "none", "--swiftsync", &path, "--index", "tx,script"];
+    let mut swift = Dunlin::start(DUNLIN, &args).unwrap();
+    let add = |to: &str| swift.call("addnode", json!([to, "add"])).unwrap();
+    add(&core.p2p().to_string());
+    wait_until("the headers come", LIMIT, || {
+        swift.call("getblockchaininfo", json!([])).unwrap()["headers"] == 2150
+    })
+    .unwrap();
+    assert_eq!(swift.height().unwrap(), 0);
+    add(&maker.doors().p2p.to_string());
+    wait_tip(&core, &swift);
+    let log = swift.log();
+    assert!(
+        log.contains("SwiftSync: the ") && log.contains("at height 110"),
+        "{log}"
+    );
+    let info = swift.call("getblockchaininfo", json!([])).unwrap();
+    assert_eq!(info["warnings"], json!([]));
+    assert_eq!(
+        coins(
+            |args| swift.call("dumptxoutset", args).unwrap(),
+            &folder.path().join("swift")
+        ),
+        coins(
+            |args| core.call("dumptxoutset", args).unwrap(),
+            &folder.path().join("core")
+        )
+    );
+    // What blocks spent is known, so statistics and indexes below the hinted height are those of any node.
+    let stats = |height: u64| {
+        let theirs = core.call("getblockstats", json!([height])).unwrap();
+        assert_eq!(swift.call("getblockstats", json!([height])).unwrap(), theirs);
+        assert!(theirs["totalfee"].as_u64().unwrap() > 0);
+    };
+    stats(105);
+    wait_until("the indexes are there", LIMIT, || {
+        let info = swift.call("getindexinfo", json!([])).unwrap();
+        info["txindex"]["synced"] == true && info["txindex"]["best_block_height"] == 2150
+    })
+    .unwrap();
+    swift.stop().unwrap();
+    maker.stop().unwrap();
+}
+
+#[test]
 fn files_that_are_no_hints_and_options_that_exclude_each_other_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("hints");
@@ -256,5 +311,8 @@ fn files_that_are_no_hints_and_options_that_exclude_each_other_are_named() {
         fails(&[], says);
     }
     std::fs::write(&file, b"UTXO\x00\x01\0\0\0\0").unwrap();
-    fails(&["--index", "tx"], "leave out --index, or --swiftsync");
+    fails(
+        &["--index", "tx"],
+        "leave out --index, or --swiftsync, or add --assume-valid none",
+    );
 }

@@ -5,20 +5,22 @@
 //! replaced; a block that does not come is asked of a second and a third peer; whatever peer is lost, its blocks go
 //! back to the plan.
 
+mod claims;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::p2p::message_blockdata::Inventory;
 use bitcoin::{BlockHash, Work};
-use dunlin_chain::{Entry, ParsedBlock};
+use dunlin_chain::{BlockUndo, Entry, ParsedBlock};
 use dunlin_peer::{CloseReason, LinkId, Now};
 
+use self::claims::Claims;
 use crate::headers::HeaderSync;
 use crate::interface::Job;
 use crate::node::Node;
 use crate::peer::Peer;
-use crate::wire::Message;
 
 /// How far beyond the lowest missing block we fetch.
 pub(crate) const WINDOW: u32 = 1024;
@@ -46,6 +48,8 @@ const LIMITED_BLOCKS: u32 = 286;
 pub(crate) struct BlockState {
     /// What it was asked for, and when.
     pub(crate) in_flight: BTreeMap<BlockHash, Asked>,
+    /// Blocks whose spent coins it was asked for and has not told.
+    coins_asked: BTreeSet<BlockHash>,
     /// Since when the peer has owed us the block that it was asked for first.
     since: Option<Now>,
     /// Since when it has kept the window from moving.
@@ -87,6 +91,7 @@ pub(crate) struct BlockSync {
     usual_bytes: usize,
     /// Who gave the blocks that are stored and not yet connected.
     sources: BTreeMap<BlockHash, (u32, LinkId)>,
+    claims: Claims,
     stall_timeout: Duration,
     next_check: Option<Now>,
 }
@@ -100,6 +105,8 @@ struct Round {
     anyone: bool,
     /// The last height of the window.
     end: u32,
+    /// Blocks have to come with the coins that they spend.
+    with_coins: bool,
 }
 
 impl BlockSync {
@@ -114,6 +121,7 @@ impl BlockSync {
             judging_bytes: 0,
             usual_bytes: FIRST_GUESS,
             sources: BTreeMap::new(),
+            claims: Claims::default(),
             stall_timeout: STALL_TIMEOUT,
             next_check: None,
         }
@@ -132,7 +140,9 @@ impl BlockSync {
     /// Makes the plan anew when the best header changed, or when little of it is left.
     fn replan(&mut self, node: &Node) {
         let best = node.view.best_header().hash;
-        let low = self.plan_cut && self.plan.len() < WINDOW as usize / 2;
+        // While coins are wanted a stored block may turn out to lack them.
+        let idle = self.plan.is_empty() && self.asked.is_empty() && node.view.spent_coins_wanted().is_some();
+        let low = idle || (self.plan_cut && self.plan.len() < WINDOW as usize / 2);
         if self.plan_for == Some(best) && !low {
             return;
         }
@@ -147,6 +157,11 @@ impl BlockSync {
         }
         self.plan = missing.into_iter().collect();
         self.plan_for = Some(best);
+        if !self.claims.is_empty() {
+            let planned: BTreeSet<BlockHash> = self.plan.values().copied().collect();
+            self.claims
+                .keep_only(|hash| planned.contains(hash) || self.asked.contains_key(hash));
+        }
     }
 
     /// The last height of the window: the lowest block that is not stored decides.
@@ -168,6 +183,11 @@ impl BlockSync {
 
     /// Asks every peer that has room for the blocks that it has; `first` is served before the others.
     pub(crate) fn pump(&mut self, node: &mut Node, first: Option<LinkId>) {
+        let with_coins = node.view.spent_coins_wanted().is_some();
+        self.watch_coins(node);
+        if !with_coins && !self.claims.is_empty() {
+            self.release_held(node);
+        }
         self.replan(node);
         if self.plan.is_empty() && self.asked.is_empty() && first.is_none() {
             self.next_check = None;
@@ -183,6 +203,7 @@ impl BlockSync {
             downloading: node.is_initial_download(),
             anyone: HeaderSync::fetch_from_anyone(node, self.in_flight()),
             end: self.window_end(),
+            with_coins,
         };
         for link in links {
             self.ask_peer(node, link, &round);
@@ -199,14 +220,13 @@ impl BlockSync {
         let Some(peer) = node
             .peers
             .get(&link)
-            .filter(|peer| peer.is_ready() && peer.serves_blocks())
+            .filter(|peer| peer.is_ready() && peer.serves_blocks() && (peer.offers_spent || !round.with_coins))
         else {
             return;
         };
         let Some(best) = peer.headers.best else { return };
-        let room = MAX_IN_FLIGHT
-            .saturating_sub(peer.blocks.in_flight.len())
-            .min(self.room_for_all());
+        let owed = peer.blocks.in_flight.len().max(peer.blocks.coins_asked.len());
+        let room = MAX_IN_FLIGHT.saturating_sub(owed).min(self.room_for_all());
         let better = best.work > round.tip;
         if room == 0 || (self.plan.is_empty() && !better) || best.work < node.view.params().minimum_chain_work {
             return;
@@ -258,12 +278,12 @@ impl BlockSync {
                 false => Inventory::WitnessBlock(hash),
             })
             .collect();
-        node.send(link, Message::GetData(items));
+        self.request(node, link, items);
     }
 
     /// How many more blocks may be asked for, whoever is asked, so that memory holds them while they wait.
     fn room_for_all(&self) -> usize {
-        let left = MAX_WAITING_BYTES.saturating_sub(self.judging_bytes);
+        let left = MAX_WAITING_BYTES.saturating_sub(self.judging_bytes + self.claims.bytes);
         let least = usize::from(self.asked.is_empty() && self.judging.is_empty());
         (left / self.usual_bytes.max(1))
             .saturating_sub(self.asked.len())
@@ -410,6 +430,13 @@ impl BlockSync {
     pub(crate) fn on_block(&mut self, node: &mut Node, link: LinkId, block: Arc<ParsedBlock>) -> bool {
         let now = node.now;
         let hash = block.hash;
+        if Self::needs_coins(node, &hash)
+            && !self.judging.contains_key(&hash)
+            && block.check(node.view.params()).is_ok()
+        {
+            self.hold(node, link, block);
+            return false;
+        }
         let Some(peer) = node.ready(link) else { return false };
         peer.blocks.last = Some(now);
         let wanted = peer.blocks.in_flight.remove(&hash).is_some();
@@ -425,25 +452,34 @@ impl BlockSync {
         if !wanted && !self.fits_unasked(node, &block) {
             return false;
         }
+        self.give(node, link, block, None);
+        true
+    }
+
+    /// Gives a block to the chain that `link` gave us, and perhaps what it is said to spend.
+    fn give(&mut self, node: &mut Node, link: LinkId, block: Arc<ParsedBlock>, spent: Option<Arc<BlockUndo>>) {
+        let hash = block.hash;
         self.forget(node, hash);
-        if let Some(entry) = &known
-            && self.plan.get(&entry.height) == Some(&hash)
+        let height = node.view.entry(&hash).map(|entry| entry.height);
+        if let Some(height) = height
+            && self.plan.get(&height) == Some(&hash)
         {
-            self.plan.remove(&entry.height);
+            self.plan.remove(&height);
         }
         crate::headers::has_block(node, link, hash);
-        self.usual_bytes = (self.usual_bytes * 7 + block.raw.len()) / 8;
-        self.judging_bytes += block.raw.len();
-        self.judging.insert(hash, (Some(link), block.raw.len()));
+        let bytes = block.raw.len() + spent.as_ref().map_or(0, |spent| spent.bytes());
+        self.usual_bytes = (self.usual_bytes * 7 + bytes) / 8;
+        self.judging_bytes += bytes;
+        self.judging.insert(hash, (Some(link), bytes));
         node.peer_job(
             link,
             Job::AcceptBlock {
                 from: Some(link),
                 ticket: None,
                 block,
+                spent,
             },
         );
-        true
     }
 
     /// A block that nobody asked for is looked at only when it may become the tip.
@@ -601,6 +637,7 @@ impl BlockSync {
     /// Asks idle peers for blocks that others were asked for a while ago without giving us anything since.
     fn ask_besides(&mut self, node: &mut Node) {
         let (now, patience) = (node.now, self.stall_timeout);
+        let with_coins = node.view.spent_coins_wanted().is_some();
         let mut late: Vec<(u32, BlockHash)> = Vec::new();
         for (hash, (height, links)) in &self.asked {
             let silent = |link: &LinkId| {
@@ -629,6 +666,7 @@ impl BlockSync {
                 .peers
                 .values()
                 .filter(|peer| peer.is_ready() && peer.serves_blocks() && !peer.is_limited())
+                .filter(|peer| peer.offers_spent || !with_coins)
                 .filter(|peer| !asked.contains(&peer.link) && has(node, peer))
                 .min_by_key(|peer| (peer.blocks.in_flight.len(), peer.is_inbound(), peer.link));
             let Some(link) = besides
@@ -638,7 +676,7 @@ impl BlockSync {
                 continue;
             };
             self.note_asked(node, link, height, hash);
-            node.send(link, Message::GetData(vec![Inventory::WitnessBlock(hash)]));
+            self.request(node, link, vec![Inventory::WitnessBlock(hash)]);
         }
     }
 }

@@ -6,7 +6,9 @@ use bitcoin::consensus::serialize;
 use bytes::Bytes;
 use dunlin_chain::indexes::Indexes;
 use dunlin_chain::snapshot::SnapshotError;
-use dunlin_chain::{BlockError, BlockOutcome, Chain, ChainChange, OperateError, Params, ParsedBlock, StoreError, View};
+use dunlin_chain::{
+    BlockError, BlockOutcome, BlockUndo, Chain, ChainChange, OperateError, Params, ParsedBlock, StoreError, View,
+};
 use dunlin_mempool::Pool;
 use dunlin_peer::{LinkId, Now};
 
@@ -60,13 +62,14 @@ impl Engine {
                 result: self.chain.accept_headers(unix, &[compact.header]),
                 compact,
             },
-            Job::AcceptBlock { from, ticket, block } => {
-                let result = self.accept_block(now, block.clone());
-                Done::Block {
-                    from,
-                    ticket,
-                    block,
-                    result,
+            Job::AcceptBlock { .. } => self.run_all(now, [job]).pop().unwrap_or(Done::Nothing),
+            Job::LeaveSwiftSync => {
+                let left = self
+                    .chain
+                    .leave_swiftsync("no peer tells the coins that blocks spent (BIP 455)");
+                Done::CaughtUp {
+                    result: left.and_then(|()| self.advance(now)),
+                    more: false,
                 }
             }
             Job::Advance => Done::Advanced {
@@ -120,32 +123,41 @@ impl Engine {
     /// connects others; the answers are in the order of the jobs.
     pub fn run_all(&mut self, now: Now, jobs: impl IntoIterator<Item = Job>) -> Vec<Done> {
         let mut done = Vec::new();
-        let mut blocks = Vec::new();
+        let (mut origins, mut blocks) = (Vec::new(), Vec::new());
         for job in jobs {
             match job {
-                Job::AcceptBlock { from, ticket, block } => blocks.push((from, ticket, block)),
+                Job::AcceptBlock {
+                    from,
+                    ticket,
+                    block,
+                    spent,
+                } => {
+                    origins.push((from, ticket));
+                    blocks.push((block, spent));
+                }
                 other => {
-                    self.accept_all(now, &mut blocks, &mut done);
+                    self.accept_all(now, &mut origins, &mut blocks, &mut done);
                     done.push(self.run(now, other));
                 }
             }
         }
-        self.accept_all(now, &mut blocks, &mut done);
+        self.accept_all(now, &mut origins, &mut blocks, &mut done);
         done
     }
 
     fn accept_all(
         &mut self,
         now: Now,
-        blocks: &mut Vec<(Option<LinkId>, Option<Ticket>, Arc<ParsedBlock>)>,
+        origins: &mut Vec<(Option<LinkId>, Option<Ticket>)>,
+        blocks: &mut Vec<(Arc<ParsedBlock>, Option<Arc<BlockUndo>>)>,
         done: &mut Vec<Done>,
     ) {
         if blocks.is_empty() {
             return;
         }
-        let parsed: Vec<_> = blocks.iter().map(|(_, _, block)| Arc::clone(block)).collect();
-        let results = self.chain.accept_blocks(now.unix_secs(), &parsed);
-        for ((from, ticket, block), result) in blocks.drain(..).zip(results) {
+        let results = self.chain.accept_blocks(now.unix_secs(), blocks);
+        let judged = origins.drain(..).zip(blocks.drain(..));
+        for (((from, ticket), (block, _)), result) in judged.zip(results) {
             if let Ok(outcome) = &result {
                 self.follow(now, &outcome.changes);
             }

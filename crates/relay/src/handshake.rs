@@ -128,8 +128,9 @@ pub(crate) fn on_feature(node: &mut Node, link: LinkId, msg: &Message) {
         Stage::AwaitVersion => {}
         Stage::AwaitVerack => match msg {
             Message::WtxidRelay => peer.wtxid_relay = peer.version >= WTXID_RELAY_VERSION,
-            // Of those that there are, none changes what we do.
-            Message::Feature(_) if peer.version >= FEATURE_VERSION => {}
+            Message::Feature(feature) if peer.version >= FEATURE_VERSION => {
+                peer.offers_spent |= spent::is_offer(feature);
+            }
             Message::Feature(_) => {
                 let text = "feature from a version that has none";
                 node.close(link, CloseReason::fault(text));

@@ -10,8 +10,8 @@ use bitcoin::{BlockHash, Transaction, Txid, Wtxid};
 use bytes::Bytes;
 use dunlin_chain::snapshot::LoadedSnapshot;
 use dunlin_chain::{
-    BlockDecodeError, BlockError, BlockOutcome, HeaderReject, HeadersAccepted, OperateError, ParsedBlock, StoreError,
-    Verification, VerifyReport,
+    BlockDecodeError, BlockError, BlockOutcome, BlockUndo, HeaderReject, HeadersAccepted, OperateError, ParsedBlock,
+    StoreError, Verification, VerifyReport,
 };
 use dunlin_mempool::{Accepted, PackageOutcome, PoolReject};
 use dunlin_peer::{Direction, LinkId, Now};
@@ -334,9 +334,14 @@ pub enum Job {
         ticket: Option<Ticket>,
         /// The block.
         block: Arc<ParsedBlock>,
+        /// What it spends, as some peer says; see
+        /// [`Chain::accept_blocks`](dunlin_chain::Chain::accept_blocks).
+        spent: Option<Arc<BlockUndo>>,
     },
     /// Go on connecting stored blocks.
     Advance,
+    /// Nobody gives the spent coins that a SwiftSync needs: leave it. It is answered as [`Job::CatchUp`] is.
+    LeaveSwiftSync,
     /// Do what the operator asks of the chain.
     Operate {
         /// The operator's question.

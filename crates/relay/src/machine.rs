@@ -189,7 +189,10 @@ impl Relay {
             Message::Mempool => {}
             Message::GetFilters(ask) => filters::on_request(node, link, ask),
             Message::GetSpent(ask) => spent::on_request(node, link, ask),
-            Message::Spent(_) => spent::on_answer(node, link),
+            Message::Spent(answer) => {
+                self.blocks.on_spent(node, link, answer);
+                self.blocks.pump(node, Some(link));
+            }
             Message::Encrypt
             | Message::Encrypted(_)
             | Message::Version(_)
@@ -347,6 +350,7 @@ impl Relay {
                 if more {
                     self.node.out.job(Job::CatchUp);
                 }
+                self.blocks.pump(&mut self.node, None);
             }
             Done::Tx { source, tx, result } => {
                 if let TxSource::Peer(link) = source {
@@ -600,6 +604,7 @@ impl Relay {
                     from: None,
                     ticket: Some(ticket),
                     block,
+                    spent: None,
                 });
             }
             Command::CatchUp => node.out.job(Job::CatchUp),

@@ -82,6 +82,8 @@ pub(crate) struct Peer {
     pub(crate) wants_addrv2: bool,
     /// We offered the coins that blocks spent (BIP 455).
     pub(crate) offered_spent: bool,
+    /// The peer offered them to us.
+    pub(crate) offers_spent: bool,
     /// Jobs that the peer's messages caused and that are not done.
     pub(crate) jobs: usize,
     /// Reading is paused until jobs are done.
@@ -119,6 +121,7 @@ impl Peer {
             wtxid_relay: false,
             wants_addrv2: false,
             offered_spent: false,
+            offers_spent: false,
             jobs: 0,
             paused: false,
             ping: PingState::default(),

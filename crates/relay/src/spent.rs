@@ -1,7 +1,7 @@
 //! Serving the coins that blocks spent (BIP 455), from undo records.
 //!
 //! They are offered, by a feature (BIP 434), while the records of all blocks are kept. Whoever asks without having been
-//! offered them is disconnected, and so is whoever sends what we never ask for.
+//! offered them is disconnected. How we ask for them is told in `blocks::claims`.
 
 use bytes::Bytes;
 use dunlin_chain::View;
@@ -19,6 +19,11 @@ pub(crate) fn feature(node: &Node) -> Option<Feature> {
     })
 }
 
+/// Whether a peer's feature says that it answers `getbspent`.
+pub(crate) fn is_offer(feature: &Feature) -> bool {
+    feature.id == SPENT_COINS_FEATURE.as_bytes() && feature.data == [0]
+}
+
 /// `getbspent` came.
 pub(crate) fn on_request(node: &mut Node, link: LinkId, ask: SpentRequest) {
     let Some(peer) = node.ready(link) else { return };
@@ -30,11 +35,6 @@ pub(crate) fn on_request(node: &mut Node, link: LinkId, ask: SpentRequest) {
     if node.view.contains_in_active(&ask.block) {
         node.peer_job(link, Job::ReadSpent { link, ask });
     }
-}
-
-/// `bspent` came.
-pub(crate) fn on_answer(node: &mut Node, link: LinkId) {
-    node.close(link, CloseReason::fault("sends spent coins that nobody asked for"));
 }
 
 /// The coins were read.

@@ -3,8 +3,9 @@
 //! Each hash is SHA-256 with a secret salt before what is hashed, read as a number of 256 bits; sums wrap around. Who
 //! does not know the salt cannot choose coins whose hashes cancel each other out.
 
-use bitcoin::OutPoint;
+use bitcoin::consensus::serialize;
 use bitcoin::hashes::{Hash, HashEngine, sha256};
+use bitcoin::{OutPoint, VarInt};
 use crypto_bigint::U256;
 
 /// What is hashed before each coin: a whole block of SHA-256, so that it is worked in once.
@@ -50,6 +51,15 @@ impl Aggregate {
     }
 }
 
+/// What a coin says beside its name.
+pub(crate) struct CoinParts<'a> {
+    pub(crate) height: u32,
+    pub(crate) coinbase: bool,
+    pub(crate) script: &'a [u8],
+    /// In satoshi.
+    pub(crate) value: u64,
+}
+
 /// The salted hash.
 #[derive(Clone)]
 pub(crate) struct Salted(sha256::HashEngine);
@@ -70,6 +80,20 @@ impl Salted {
         bytes[..32].copy_from_slice(outpoint.txid.as_byte_array());
         bytes[32..].copy_from_slice(&outpoint.vout.to_le_bytes());
         self.hash(&bytes)
+    }
+
+    /// The hash of a whole coin as BIP 457 writes it: the full form.
+    pub(crate) fn coin(&self, outpoint: &OutPoint, coin: &CoinParts<'_>) -> sha256::Hash {
+        let mut engine = self.0.clone();
+        engine.input(&((coin.height << 1) | u32::from(coin.coinbase)).to_le_bytes());
+        let script = coin.script;
+        let len = VarInt::from(script.len());
+        engine.input(&serialize(&len));
+        engine.input(script);
+        engine.input(&coin.value.to_le_bytes());
+        engine.input(outpoint.txid.as_byte_array());
+        engine.input(&outpoint.vout.to_le_bytes());
+        sha256::Hash::from_engine(engine)
     }
 
     fn hash(&self, bytes: &[u8]) -> sha256::Hash {
@@ -110,5 +134,38 @@ mod tests {
         let known = sha256::Hash::hash(&[&[1; 32][..], &[0; 32], &[9; 32], &[2, 1, 0, 0]].concat());
         assert_eq!(Salted::new(&[1; 32]).outpoint(&at(258)), known);
         assert_ne!(Salted::new(&[2; 32]).outpoint(&at(258)), known);
+    }
+
+    #[test]
+    fn the_hash_of_a_coin_is_that_of_everything_it_says() {
+        let script = [7; 300];
+        let parts = |height, coinbase, script, value| CoinParts {
+            height,
+            coinbase,
+            script,
+            value,
+        };
+        let salt = [&[1; 32][..], &[0; 32]].concat();
+        let coin = [
+            &[3, 2, 0, 0][..],
+            &[0xfd, 44, 1],
+            &script,
+            &[5, 0, 0, 0, 0, 0, 0, 1],
+            &[9; 32],
+            &[2, 1, 0, 0],
+        ];
+        let known = sha256::Hash::hash(&[salt, coin.concat()].concat());
+        let salted = Salted::new(&[1; 32]);
+        let value = 5 | 1 << 56;
+        assert_eq!(salted.coin(&at(258), &parts(257, true, &script, value)), known);
+        for other in [
+            parts(257, false, &script, value),
+            parts(256, true, &script, value),
+            parts(257, true, &script[1..], value),
+            parts(257, true, &script, value - 1),
+        ] {
+            assert_ne!(salted.coin(&at(258), &other), known);
+        }
+        assert_ne!(salted.coin(&at(257), &parts(257, true, &script, value)), known);
     }
 }

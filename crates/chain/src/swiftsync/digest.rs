@@ -3,9 +3,10 @@
 use bitcoin::OutPoint;
 use dunlin_store::Changes;
 
-use super::aggregate::{Aggregate, Salted};
+use super::aggregate::{Aggregate, CoinParts, Salted};
 use super::hints::{Hints, HintsError};
 use crate::coin::{self, is_spendable};
+use crate::undo::BlockUndo;
 use crate::{ParsedBlock, TxParts};
 
 /// Sums over blocks in any order.
@@ -30,7 +31,8 @@ impl Totals {
 /// Adds up one block; the coins that stay go to `kept`.
 ///
 /// `overwritten` says that nobody can ever spend the outputs of its coinbase, because a later one of the same name took
-/// their place (BIP 30).
+/// their place (BIP 30). With what the block is said to spend, the sums are over whole coins: the full form. Without,
+/// they are over the names of coins.
 ///
 /// # Errors
 /// When the hints for the block are damaged, or name outputs that it has not got.
@@ -40,6 +42,7 @@ pub(crate) fn digest(
     block: &ParsedBlock,
     height: u32,
     overwritten: bool,
+    spends: Option<&BlockUndo>,
     kept: &mut Changes,
 ) -> Result<Totals, HintsError> {
     let mut totals = Totals::default();
@@ -48,9 +51,24 @@ pub(crate) fn digest(
     let mut place = 0u32;
     for (index, tx) in block.transactions().enumerate() {
         let (txid, coinbase) = (tx.txid(), index == 0);
-        if !coinbase {
-            for spent in tx.previous_outputs() {
-                totals.aggregate.remove(salted.outpoint(&spent));
+        match (index.checked_sub(1), spends) {
+            (None, _) => {}
+            (Some(_), None) => {
+                for spent in tx.previous_outputs() {
+                    totals.aggregate.remove(salted.outpoint(&spent));
+                }
+            }
+            (Some(row), Some(spends)) => {
+                let coins = spends.spent.get(row).into_iter().flatten();
+                for (spent, coin) in tx.previous_outputs().zip(coins) {
+                    let parts = CoinParts {
+                        height: coin.height,
+                        coinbase: coin.coinbase,
+                        script: coin.output.script_pubkey.as_bytes(),
+                        value: coin.output.value.to_sat(),
+                    };
+                    totals.aggregate.remove(salted.coin(&spent, &parts));
+                }
             }
         }
         for (vout, output) in (0u32..).zip(tx.outputs()) {
@@ -60,13 +78,21 @@ pub(crate) fn digest(
                 continue;
             }
             let outpoint = OutPoint { txid, vout };
+            let script = output.script_pubkey.as_bytes();
             if stays {
-                let script = output.script_pubkey.as_bytes();
                 kept.put(&coin::key(&outpoint), true, |out| {
                     coin::encode_parts(height, coinbase, output.value, script, out);
                 });
                 totals.amount = totals.amount.saturating_add(output.value);
                 totals.coins += 1;
+            } else if spends.is_some() {
+                let parts = CoinParts {
+                    height,
+                    coinbase,
+                    script,
+                    value: output.value,
+                };
+                totals.aggregate.add(salted.coin(&outpoint, &parts));
             } else {
                 totals.aggregate.add(salted.outpoint(&outpoint));
             }

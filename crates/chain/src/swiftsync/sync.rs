@@ -8,14 +8,16 @@ use bitcoin::hashes::Hash;
 use dunlin_store::{Batch, StoreError};
 
 use super::aggregate::Aggregate;
+use super::claim::Claim;
 use super::digest::Totals;
 use super::workers::{Fault, Task, Workers};
-use super::{SwiftProgress, SwiftSync};
+use super::{Hints, SwiftProgress, SwiftSync};
 use crate::coins::Coins;
 use crate::engine::MAX_CHANGE_BYTES;
 use crate::rules::{self, bip30};
 use crate::tree::{NodeId, Tree};
-use crate::{BlockOutcome, Chain, ChainChange, index};
+use crate::undo::BlockUndo;
+use crate::{BlockOutcome, Chain, ChainChange, index, script};
 
 /// How often the log tells how far it has come.
 const TELL: Duration = Duration::from_secs(5);
@@ -39,6 +41,8 @@ struct Run {
     workers: Workers,
     secret: [u8; 32],
     hints: [u8; 32],
+    /// Every block is checked with the coins that it is said to spend, and the aggregate is over whole coins.
+    full: bool,
     told: Instant,
 }
 
@@ -76,7 +80,8 @@ impl Step {
 
 /// Whether a sync can begin.
 enum Start {
-    At(NodeId),
+    /// At this block; `true` in the full form.
+    At(NodeId, bool),
     Later,
     Never(&'static str),
 }
@@ -89,8 +94,8 @@ fn record_of_wrong(hints: &[u8; 32]) -> Vec<u8> {
 }
 
 /// What the coins' mark says: the hash of the hinted block, which hints, the secret, the aggregate; then as numbers of
-/// 8 little-endian bytes the amount and the count of coins, and in 4 the height.
-const MARK_BYTES: usize = 4 * 32 + 8 + 8 + 4;
+/// 8 little-endian bytes the amount and the count of coins, and in 4 the height; and a byte that is 1 for the full form.
+const MARK_BYTES: usize = 4 * 32 + 8 + 8 + 4 + 1;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Mark {
@@ -99,6 +104,7 @@ struct Mark {
     secret: [u8; 32],
     totals: Totals,
     height: u32,
+    full: bool,
 }
 
 impl Mark {
@@ -112,6 +118,7 @@ impl Mark {
         out.extend_from_slice(&totals.amount.to_le_bytes());
         out.extend_from_slice(&totals.coins.to_le_bytes());
         out.extend_from_slice(&self.height.to_le_bytes());
+        out.push(u8::from(self.full));
         out
     }
 
@@ -123,6 +130,12 @@ impl Mark {
         let (aggregate, rest) = rest.split_first_chunk::<32>()?;
         let (amount, rest) = rest.split_first_chunk::<8>()?;
         let (coins, rest) = rest.split_first_chunk::<8>()?;
+        let (height, rest) = rest.split_first_chunk::<4>()?;
+        let full = match rest {
+            [0] => false,
+            [1] => true,
+            _ => return None,
+        };
         Some(Self {
             target: BlockHash::from_byte_array(*target),
             hints: *hints,
@@ -132,7 +145,8 @@ impl Mark {
                 amount: u64::from_le_bytes(*amount),
                 coins: u64::from_le_bytes(*coins),
             },
-            height: u32::from_le_bytes(rest.try_into().ok()?),
+            height: u32::from_le_bytes(*height),
+            full,
         })
     }
 }
@@ -166,11 +180,51 @@ impl Chain {
             Some(run) => self.show(run),
             None => {
                 self.shared.sets.erase(beside)?;
-                self.shared.set_swift(Some(SwiftProgress { height: 0, target }));
+                // Otherwise the headers tell.
+                let full = self.assume_valid.is_none();
+                let height = 0;
+                self.shared.set_swift(Some(SwiftProgress { height, target, full }));
             }
         }
         self.swift = Some(Swift { asked, run });
         Ok(())
+    }
+
+    /// Headers came: they may tell in which form a sync that has not begun will be, which decides what blocks have to
+    /// come with.
+    pub(crate) fn choose_swift_form(&self) {
+        if let Some(Swift { asked, run: None }) = &self.swift
+            && let Start::At(_, full) = self.start(asked.hints.height())
+        {
+            let (height, target) = (0, asked.hints.height());
+            self.shared.set_swift(Some(SwiftProgress { height, target, full }));
+        }
+    }
+
+    /// A block came with the coins that it is said to spend: they are kept as its undo record if they are asked for.
+    pub(crate) fn take_claim(&mut self, id: NodeId, spent: &BlockUndo) -> Result<(), StoreError> {
+        let top = self.view().spent_coins_wanted().unwrap_or(0);
+        let lacks = {
+            let tree = self.shared.tree();
+            let node = tree.node(id);
+            node.undo.is_none() && !tree.is_active(id) && node.height <= top
+        };
+        match lacks {
+            true => self.write_undo(id, spent),
+            false => Ok(()),
+        }
+    }
+
+    /// Leaves a SwiftSync whose blocks nobody gives the spent coins of: what it has done is thrown away, and the stored
+    /// blocks are connected in the ordinary way by the next [`Chain::advance`]. `why` is for the log.
+    ///
+    /// # Errors
+    /// [`StoreError`] when that cannot be noted on disk.
+    pub fn leave_swiftsync(&mut self, why: &str) -> Result<(), StoreError> {
+        match self.swift.take() {
+            Some(swift) => self.give_up(swift, why.to_owned(), false),
+            None => Ok(()),
+        }
     }
 
     /// Whether the hints are of any use here; tells why not.
@@ -179,7 +233,7 @@ impl Chain {
         if tip > 0 {
             tracing::info!("the chain is validated up to height {tip}: hints for a first sync are not needed");
         } else if record == Some(&record_of_wrong(&asked.hints.id())) {
-            tracing::warn!("these hints were found to be wrong before: syncing in the ordinary way");
+            tracing::warn!("a SwiftSync with these hints failed before: syncing in the ordinary way");
         } else if asked.hints.height() == 0 {
             tracing::warn!("the hints are for the first block only: syncing in the ordinary way");
         } else {
@@ -196,6 +250,10 @@ impl Chain {
             tracing::info!("SwiftSync begins anew: of an earlier one nothing was written, or it had other hints");
             return Ok(None);
         };
+        if !mark.full && self.assume_valid.is_none() {
+            tracing::info!("SwiftSync begins anew: what it had done was without scripts, which are to be checked now");
+            return Ok(None);
+        }
         let tree = self.shared.tree();
         let Some(target) = tree.find(&mark.target) else {
             tracing::warn!("SwiftSync begins anew: the header of its last block is lost");
@@ -204,29 +262,29 @@ impl Chain {
         tracing::info!("SwiftSync goes on from height {}", mark.height);
         let reached = tree.ancestor(target, mark.height);
         drop(tree);
-        Ok(Some(self.run(asked, coins, target, reached, mark.secret, mark.totals)))
+        Ok(Some(self.run(&asked.hints, coins, (target, reached), &mark)))
     }
 
-    fn run(
-        &self,
-        asked: &SwiftSync,
-        coins: Coins,
-        target: NodeId,
-        reached: NodeId,
-        secret: [u8; 32],
-        totals: Totals,
-    ) -> Run {
+    /// Goes on from a mark, with the last block and the one that was reached.
+    fn run(&self, hints: &Arc<Hints>, coins: Coins, (target, reached): (NodeId, NodeId), mark: &Mark) -> Run {
         coins.set_memory(self.config.cache_bytes);
         let coins = Arc::new(coins);
-        let hints = Arc::clone(&asked.hints);
-        let threads = self.config.script_threads;
+        let (chain, threads) = (Arc::clone(&self.shared), self.config.script_threads);
         Run {
             target,
             reached,
-            workers: Workers::new(hints, &secret, Arc::clone(&coins), totals, threads),
+            workers: Workers::new(
+                chain,
+                Arc::clone(hints),
+                &mark.secret,
+                Arc::clone(&coins),
+                mark.totals,
+                threads,
+            ),
             coins,
-            secret,
-            hints: asked.hints.id(),
+            secret: mark.secret,
+            hints: mark.hints,
+            full: mark.full,
             told: Instant::now(),
         }
     }
@@ -254,15 +312,27 @@ impl Chain {
 
     fn swift_step(&mut self, swift: &mut Swift, outcome: &mut BlockOutcome) -> Result<Step, StoreError> {
         if swift.run.is_none() {
-            let target = match self.start(swift.asked.hints.height()) {
-                Start::At(target) => target,
+            let (target, full) = match self.start(swift.asked.hints.height()) {
+                Start::At(target, full) => (target, full),
                 Start::Later => return Ok(Step::Waits),
                 Start::Never(why) => return Ok(Step::give_up(why)),
             };
+            if !full {
+                self.drop_claims()?;
+            }
             self.note_swift(Some(&UNDER_WAY))?;
             let coins = self.shared.sets.open(self.shared.coins().other(), 0)?;
-            let secret = swift.asked.secret;
-            swift.run = Some(self.run(&swift.asked, coins, target, 0, secret, Totals::default()));
+            let start = Mark {
+                target: self.shared.tree().node(target).hash,
+                hints: swift.asked.hints.id(),
+                secret: swift.asked.secret,
+                totals: Totals::default(),
+                height: 0,
+                full,
+            };
+            let run = self.run(&swift.asked.hints, coins, (target, 0), &start);
+            self.show(&run);
+            swift.run = Some(run);
         }
         let Some(run) = &mut swift.run else {
             return Ok(Step::Waits);
@@ -283,17 +353,32 @@ impl Chain {
             if bytes > MAX_CHANGE_BYTES {
                 return Ok(Step::More);
             }
+            let (height, claimed) = {
+                let tree = self.shared.tree();
+                let node = tree.node(next);
+                (node.height, node.undo.is_some())
+            };
+            if run.full && !claimed {
+                return Ok(Step::Waits);
+            }
             let Some(block) = self.load(next)? else {
                 return Ok(Step::Waits);
             };
+            let claim = match run.full {
+                true => match self.claim(next)? {
+                    Some(claim) => Some(claim),
+                    None => return Ok(Step::Waits),
+                },
+                false => None,
+            };
             self.recent.remove(next);
             bytes += block.raw.len();
-            let height = self.shared.tree().node(next).height;
             let overwritten = bip30::is_overwritten(height, &block.hash);
             run.workers.hand_over(Task {
                 block,
                 height,
                 overwritten,
+                claim,
             });
             run.reached = next;
             run.coins.step()?;
@@ -312,24 +397,59 @@ impl Chain {
         }
     }
 
-    /// Where the sync leads, if it can begin.
+    /// What a block is said to spend; `None` when that is damaged, and has to come again.
+    fn claim(&mut self, id: NodeId) -> Result<Option<Claim>, StoreError> {
+        let (hash, height, scripts_assumed) = {
+            let tree = self.shared.tree();
+            let node = tree.node(id);
+            (node.hash, node.height, self.scripts_assumed(&tree, id))
+        };
+        match self.view().undo(&hash) {
+            Ok(Some(undo)) => Ok(Some(Claim {
+                id,
+                undo,
+                flags: script::block_flags(self.params(), height, &hash),
+                scripts_assumed,
+            })),
+            Ok(None) | Err(StoreError::Corrupt { .. }) => {
+                self.shared.tree_mut().node_mut(id).undo = None;
+                self.dirty.insert(id);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Forgets what blocks were said to spend: nobody will have looked at it when they are part of the chain.
+    fn drop_claims(&mut self) -> Result<(), StoreError> {
+        let claimed: Vec<NodeId> = {
+            let mut tree = self.shared.tree_mut();
+            let claimed: Vec<NodeId> = tree.ids().filter(|id| tree.node(*id).undo.is_some()).collect();
+            for id in &claimed {
+                tree.node_mut(*id).undo = None;
+            }
+            claimed
+        };
+        self.dirty.extend(claimed);
+        self.write_index()
+    }
+
+    /// Where the sync leads, if it can begin, and in which form.
     fn start(&self, height: u32) -> Start {
         let tree = self.shared.tree();
         let best = tree.best_header();
-        let Some(assumed) = self.assume_valid else {
-            return Start::Never("every script is to be checked, and hints are only for blocks assumed to be valid");
-        };
-        if tree.node(best).height >= height {
+        if tree.node(best).height >= height && tree.node(best).work >= self.params().minimum_chain_work {
             let target = tree.ancestor(best, height);
-            if tree
-                .find(&assumed)
-                .is_some_and(|assumed| !tree.is_ancestor(target, assumed))
-            {
-                return Start::Never("the hinted block is no ancestor of the one that is assumed to be valid");
-            }
-            if self.scripts_assumed(&tree, target) {
+            // Where scripts may have to be checked after all, blocks have to come with what they spend.
+            let full = match self.assume_valid {
+                None => true,
+                Some(assumed) => tree
+                    .find(&assumed)
+                    .is_some_and(|assumed| !tree.is_ancestor(target, assumed)),
+            };
+            if full || self.scripts_assumed(&tree, target) {
                 return match self.repeats_known(&tree, target) {
-                    true => Start::At(target),
+                    true => Start::At(target, full),
                     false => Start::Never("the chain is not the one whose repeated coinbases are known"),
                 };
             }
@@ -361,7 +481,7 @@ impl Chain {
     fn finish(&mut self, run: &mut Run, outcome: &mut BlockOutcome) -> Result<Step, StoreError> {
         let totals = match run.workers.drain() {
             Ok(totals) => totals,
-            Err(Fault::Hints(why)) => return Ok(Step::wrong(why)),
+            Err(Fault::Hints(why) | Fault::Claim(why)) => return Ok(Step::wrong(why)),
             Err(Fault::Store(error)) => return Err(error),
         };
         let height = self.shared.tree().node(run.target).height;
@@ -448,7 +568,12 @@ impl Chain {
     /// Throws everything away.
     fn give_up(&mut self, swift: Swift, why: String, wrong: bool) -> Result<(), StoreError> {
         let height = swift.asked.hints.height();
+        let full = swift.run.as_ref().is_some_and(|run| run.full);
         let text = match wrong {
+            true if full => format!(
+                "SwiftSync to height {height} has failed ({why}): the hints are wrong, a peer told wrong coins, or a \
+                 block is invalid; what was done is thrown away"
+            ),
             true => format!("the hints for height {height} are wrong ({why}): what was done with them is thrown away"),
             false => format!("the hints for height {height} cannot be used: {why}"),
         };
@@ -481,7 +606,8 @@ impl Chain {
         let tree = self.shared.tree();
         let (height, target) = (tree.node(run.reached).height, tree.node(run.target).height);
         drop(tree);
-        self.shared.set_swift(Some(SwiftProgress { height, target }));
+        let full = run.full;
+        self.shared.set_swift(Some(SwiftProgress { height, target, full }));
     }
 
     /// Has what a SwiftSync has done so far written; part of every flush.
@@ -520,6 +646,7 @@ impl Chain {
             secret: run.secret,
             totals,
             height: tree.node(run.reached).height,
+            full: run.full,
         };
         drop(tree);
         run.coins.freeze_marked(&mark.encode(), self.barrier())
@@ -542,6 +669,7 @@ mod tests {
                 coins: 6,
             },
             height: 7,
+            full: true,
         };
         let bytes = mark.encode();
         assert_eq!(bytes.len(), MARK_BYTES);

@@ -10,10 +10,12 @@ use std::thread::JoinHandle;
 use dunlin_store::{Changes, StoreError};
 
 use super::aggregate::Salted;
+use super::claim::Claim;
 use super::digest::{Totals, digest};
 use super::hints::Hints;
 use crate::ParsedBlock;
 use crate::coins::Coins;
+use crate::view;
 
 /// Blocks that wait have about this many bytes at most.
 const MAX_QUEUED: usize = 32 << 20;
@@ -22,6 +24,8 @@ const MAX_QUEUED: usize = 32 << 20;
 pub(crate) enum Fault {
     /// The hints are wrong, in words.
     Hints(String),
+    /// A block breaks a rule with the coins that it is said to spend, in words.
+    Claim(String),
     /// Our disk's fault.
     Store(StoreError),
 }
@@ -32,6 +36,15 @@ pub(crate) struct Task {
     pub(crate) height: u32,
     /// See [`digest`].
     pub(crate) overwritten: bool,
+    /// What it is said to spend: the full form.
+    pub(crate) claim: Option<Claim>,
+}
+
+impl Task {
+    fn bytes(&self) -> usize {
+        let claimed = self.claim.as_ref().map_or(0, |claim| claim.undo.bytes());
+        self.block.raw.len() + claimed
+    }
 }
 
 #[derive(Default)]
@@ -47,6 +60,7 @@ struct State {
 }
 
 struct Shared {
+    chain: Arc<view::Shared>,
     hints: Arc<Hints>,
     salted: Salted,
     coins: Arc<Coins>,
@@ -63,7 +77,7 @@ impl Shared {
     /// Takes the oldest block; whoever does must add it up.
     fn take(&self, state: &mut State) -> Option<Task> {
         let task = state.queue.pop_front()?;
-        state.queued -= task.block.raw.len();
+        state.queued -= task.bytes();
         state.working += 1;
         Some(task)
     }
@@ -73,6 +87,13 @@ impl Shared {
             shared: self,
             result: Err(Fault::Hints("the adding up of a block was broken off".to_owned())),
         };
+        if let Some(claim) = &task.claim
+            && let Err(reject) = claim.check(&self.chain, &task.block)
+        {
+            let (hash, height) = (task.block.hash, task.height);
+            leaving.result = Err(Fault::Claim(format!("block {hash} at height {height}: {reject}")));
+            return;
+        }
         let mut kept = Changes::default();
         let sums = digest(
             &self.hints,
@@ -80,6 +101,7 @@ impl Shared {
             &task.block,
             task.height,
             task.overwritten,
+            task.claim.as_ref().map(|claim| &claim.undo),
             &mut kept,
         );
         leaving.result = match sums {
@@ -133,8 +155,16 @@ pub(crate) struct Workers {
 
 impl Workers {
     /// Goes on from `totals`. Of `threads` the one that hands blocks over is one.
-    pub(crate) fn new(hints: Arc<Hints>, secret: &[u8; 32], coins: Arc<Coins>, totals: Totals, threads: usize) -> Self {
+    pub(crate) fn new(
+        chain: Arc<view::Shared>,
+        hints: Arc<Hints>,
+        secret: &[u8; 32],
+        coins: Arc<Coins>,
+        totals: Totals,
+        threads: usize,
+    ) -> Self {
         let shared = Arc::new(Shared {
+            chain,
             hints,
             salted: Salted::new(secret),
             coins,
@@ -156,7 +186,7 @@ impl Workers {
     /// Hands a block over; adds blocks up itself when too many wait.
     pub(crate) fn hand_over(&self, task: Task) {
         let mut state = self.shared.lock();
-        state.queued += task.block.raw.len();
+        state.queued += task.bytes();
         state.queue.push_back(task);
         self.shared.changed.notify_all();
         while state.queued > MAX_QUEUED || (self.threads.is_empty() && !state.queue.is_empty()) {

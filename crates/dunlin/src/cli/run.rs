@@ -128,7 +128,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "HASH|none", help_heading = "Bitcoin")]
     pub(crate) assume_valid: Option<String>,
     /// Begin an empty chain with these hints (a file of `dunlin chain hints`): no coin is looked up until the hinted
-    /// height; only below the block that --assume-valid names, and without indexes
+    /// height. Above the block that --assume-valid names every script is checked with coins that peers tell (BIP 455);
+    /// without such peers the ordinary sync begins after a minute. Indexes need --assume-valid none
     #[arg(long, value_name = "FILE", help_heading = "Bitcoin")]
     pub(crate) swiftsync: Option<PathBuf>,
     /// Build indexes and keep them: tx, script, spender, filter, stats (repeatable, or separated by commas)

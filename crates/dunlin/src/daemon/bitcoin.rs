@@ -318,8 +318,12 @@ fn start_indexes(kinds: &[IndexKind], dir: &Path, view: View) -> anyhow::Result<
 
 /// The hints for a first sync.
 fn swiftsync(path: &Path, args: &RunArgs) -> anyhow::Result<SwiftSync> {
-    if !args.index.is_empty() {
-        bail!("--swiftsync leaves no undo records, which indexes are made from: leave out --index, or --swiftsync");
+    let every_script = args.assume_valid.as_deref() == Some("none");
+    if !args.index.is_empty() && !every_script {
+        bail!(
+            "--swiftsync leaves no undo records, which indexes are made from, unless every script is checked: leave \
+             out --index, or --swiftsync, or add --assume-valid none"
+        );
     }
     let hints = std::fs::File::open(path)
         .map_err(HintsError::from)

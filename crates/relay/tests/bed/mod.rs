@@ -16,7 +16,12 @@ use dunlin_peer::{
     AddressBook, Codec as _, DialToken, Direction, DisconnectCause, Input, Link, LinkId, Machine, Now, Output, Reach,
     SendBuf,
 };
-use dunlin_relay::{AddKind, Codec, Command, Config, Done, Engine, Event, Job, Message, Relay, Version, services};
+use dunlin_relay::{
+    AddKind, Codec, Command, Config, Done, Engine, Event, Job, Message, Relay, SpentCoins, Version, services,
+};
+
+/// Changes an answer to `getbspent`.
+pub type Twist = fn(&mut SpentCoins);
 
 /// When every bed starts.
 pub const START: u64 = 1_800_000_000;
@@ -90,6 +95,8 @@ pub struct Bed {
     /// Addresses that the resolver knows, by name; and the names that were asked for.
     pub names: BTreeMap<String, Vec<SocketAddr>>,
     pub resolved: Vec<String>,
+    /// A member whose answers to `getbspent` are changed on their way.
+    pub twist: Option<(usize, Twist)>,
     pub bytes: u64,
     pub messages: BTreeMap<String, u64>,
 }
@@ -120,6 +127,7 @@ impl Bed {
             frozen: BTreeSet::new(),
             names: BTreeMap::new(),
             resolved: Vec::new(),
+            twist: None,
             bytes: 0,
             messages: BTreeMap::new(),
         }
@@ -136,8 +144,12 @@ impl Bed {
 
     /// A peer on a network of other parameters, with the same magic.
     pub fn member_on(&mut self, params: Params, change: impl FnOnce(&mut Config)) -> usize {
+        self.member_of(Chain::in_memory(params).unwrap(), change)
+    }
+
+    /// A peer with this chain.
+    pub fn member_of(&mut self, chain: Chain, change: impl FnOnce(&mut Config)) -> usize {
         let n = self.members.len();
-        let chain = Chain::in_memory(params).unwrap();
         let view = chain.view();
         let pool = Arc::new(RwLock::new(Pool::new(Default::default(), view.clone())));
         let addr: SocketAddr = format!("{}.{}.7.1:8333", 20 + n / 200, n % 200).parse().unwrap();
@@ -378,6 +390,17 @@ impl Bed {
         let other = end.other;
         let mut out = SendBuf::default();
         end.codec.encode(msg, &mut out);
+        if let (Message::RawSpent(_), Some((liar, twist))) = (msg, self.twist)
+            && who == Who::Member(liar)
+        {
+            let mut bytes = BytesMut::from(&out.to_vec()[..]);
+            let Ok(Some(Message::Spent(mut told))) = end.codec.decode(&mut bytes) else {
+                panic!("an answer is readable");
+            };
+            twist(&mut told);
+            out = SendBuf::default();
+            end.codec.encode(&Message::Spent(told), &mut out);
+        }
         self.bytes += out.len() as u64;
         *self.messages.entry(msg.command().to_owned()).or_default() += 1;
         self.push(LATENCY, other, Delivery::Bytes(out.to_vec()));
