@@ -7,7 +7,7 @@ use bitcoin::hashes::Hash;
 use dunlin_chain::{Entry, View};
 use serde_json::{Value, json};
 
-use super::{Answer, Ask, bad_request, hash, not_found, unreadable, whole};
+use super::{Answer, Ask, Refusal, bad_request, hash, not_found, unreadable, whole};
 use crate::rpc::chain::{block_json, header_json};
 use crate::rpc::json::btc_u;
 use crate::rpc::script;
@@ -88,13 +88,17 @@ pub(super) fn block_part(ask: &Ask) -> Answer {
     show(ask, Shown::Part(number("offset")?, number("size")?))
 }
 
-fn show(ask: &Ask, shown: Shown) -> Answer {
+/// The block whose hash is asked for.
+fn known_block(ask: &Ask) -> Result<(BlockHash, Entry), Refusal> {
     let name = &ask.param;
     let block: BlockHash = hash(name)?;
-    let view = ask.view();
-    let entry = view
-        .entry(&block)
-        .ok_or_else(|| not_found(format!("{name} not found")))?;
+    let entry = ask.view().entry(&block);
+    Ok((block, entry.ok_or_else(|| not_found(format!("{name} not found")))?))
+}
+
+fn show(ask: &Ask, shown: Shown) -> Answer {
+    let (name, view) = (&ask.param, ask.view());
+    let (block, entry) = known_block(ask)?;
     let pruned = || not_found(format!("{name} not available (pruned data)"));
     if !entry.have_data {
         return Err(match entry.pruned {
@@ -128,12 +132,8 @@ pub(super) fn spent_outputs(ask: &Ask) -> Answer {
             "Invalid URI format. Expected /rest/spenttxouts/<hash>.<ext>",
         ));
     }
-    let name = &ask.param;
-    let block: BlockHash = hash(name)?;
-    let view = ask.view();
-    let entry = view
-        .entry(&block)
-        .ok_or_else(|| not_found(format!("{name} not found")))?;
+    let (name, view) = (&ask.param, ask.view());
+    let (block, entry) = known_block(ask)?;
     let missing = || not_found(format!("{name} undo not available"));
     let undo = match entry.height {
         0 => Vec::new(),
