@@ -16,6 +16,7 @@ const SLICE: usize = 4096;
 pub struct SlowWire {
     address: SocketAddr,
     rate: Arc<AtomicU64>,
+    held: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
 }
 
@@ -29,8 +30,9 @@ impl SlowWire {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, crate::free_port()))?;
         let address = listener.local_addr()?;
         let rate = Arc::new(AtomicU64::new(rate));
+        let held = Arc::new(AtomicBool::new(false));
         let stop = Arc::new(AtomicBool::new(false));
-        let (pace, stopped) = (rate.clone(), stop.clone());
+        let (pace, stays, stopped) = (rate.clone(), held.clone(), stop.clone());
         std::thread::spawn(move || {
             for near in listener.incoming() {
                 if stopped.load(Ordering::Relaxed) {
@@ -42,12 +44,17 @@ impl SlowWire {
                 let (Ok(near_copy), Ok(far_copy)) = (near.try_clone(), far.try_clone()) else {
                     continue;
                 };
-                let pace = pace.clone();
-                std::thread::spawn(move || carry(far_copy, near_copy, &pace));
-                std::thread::spawn(move || carry(near, far, &AtomicU64::new(0)));
+                let (pace, stays) = (pace.clone(), stays.clone());
+                std::thread::spawn(move || carry(far_copy, near_copy, &pace, &stays));
+                std::thread::spawn(move || carry(near, far, &AtomicU64::new(0), &AtomicBool::new(false)));
             }
         });
-        Ok(SlowWire { address, rate, stop })
+        Ok(SlowWire {
+            address,
+            rate,
+            held,
+            stop,
+        })
     }
 
     /// Where to dial.
@@ -58,6 +65,11 @@ impl SlowWire {
     /// Changes the rate, for connections that stand too.
     pub fn set_rate(&self, rate: u64) {
         self.rate.store(rate, Ordering::Relaxed);
+    }
+
+    /// Lets nothing more through to who dialled until it is told otherwise; what waits is not lost.
+    pub fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::Relaxed);
     }
 }
 
@@ -70,7 +82,7 @@ impl Drop for SlowWire {
 }
 
 /// Passes on what arrives until one side is gone, then tells the other.
-fn carry(mut from: TcpStream, mut to: TcpStream, rate: &AtomicU64) {
+fn carry(mut from: TcpStream, mut to: TcpStream, rate: &AtomicU64, held: &AtomicBool) {
     let mut buffer = [0; SLICE];
     loop {
         let started = Instant::now();
@@ -78,6 +90,9 @@ fn carry(mut from: TcpStream, mut to: TcpStream, rate: &AtomicU64) {
             Ok(0) | Err(_) => break,
             Ok(read) => read,
         };
+        while held.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         if to.write_all(&buffer[..read]).is_err() {
             break;
         }
@@ -102,6 +117,15 @@ mod tests {
         let wire = SlowWire::start(source.local_addr().unwrap(), 100_000).unwrap();
         let mut near = TcpStream::connect(wire.address()).unwrap();
         let (mut far, _) = source.accept().unwrap();
+        wire.hold(true);
+        far.write_all(b"x").unwrap();
+        near.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        assert!(near.read_exact(&mut [0]).is_err(), "held, it lets nothing through");
+        wire.hold(false);
+        near.set_read_timeout(None).unwrap();
+        let mut first = [0];
+        near.read_exact(&mut first).unwrap();
+        assert_eq!(&first, b"x");
         let started = Instant::now();
         let sender = std::thread::spawn(move || {
             far.write_all(&[7; 50_000]).unwrap();
