@@ -17,7 +17,7 @@ use crate::files::Kind;
 use crate::overlay::Overlay;
 use crate::rules::bip30;
 use crate::tree::{NodeId, Tree};
-use crate::undo::BlockUndo;
+use crate::undo::SpentRecord;
 use crate::{BlockOutcome, ChainChange, ParsedBlock, Reject, script};
 
 /// Scripts are only taken as checked in blocks buried this deep, in seconds of work at the best header's difficulty.
@@ -31,7 +31,7 @@ pub(crate) struct Unchecked {
     id: NodeId,
     block: Arc<ParsedBlock>,
     /// What it spends.
-    pub(crate) undo: Arc<BlockUndo>,
+    pub(crate) spent: Arc<SpentRecord>,
     /// Its scripts, unless they are known to be good.
     checking: Option<Checking>,
 }
@@ -327,7 +327,7 @@ impl Chain {
             };
             match self.connect(&mut overlay, next, &block) {
                 Ok(unchecked) => {
-                    run_bytes += block.raw.len() + unchecked.undo.bytes();
+                    run_bytes += block.raw.len() + unchecked.spent.bytes().len();
                     run.push(unchecked);
                 }
                 Err(ConnectError::Store(error)) => return Err(error),
@@ -364,10 +364,10 @@ impl Chain {
         }
 
         for unchecked in &run {
-            self.write_undo(unchecked.id, &unchecked.undo)?;
+            self.write_undo(unchecked.id, &unchecked.spent)?;
         }
         let connected: Vec<NodeId> = run.iter().map(|unchecked| unchecked.id).collect();
-        shared.publish(overlay.into_changes(), at, &connected)?;
+        shared.publish(overlay, at, &connected)?;
         self.checked.clear();
         for Unchecked { id, block, .. } in run {
             self.recent.remove(id);
@@ -463,12 +463,12 @@ impl Chain {
             median_at: &median_at,
             flags: script::block_flags(params, place_height, &block.hash),
         };
-        let undo = Arc::new(connect::connect(params, overlay, block, &place)?);
-        let checking = (!skip_scripts).then(|| self.scripts.begin(Arc::clone(block), Arc::clone(&undo), place.flags));
+        let spent = Arc::new(connect::connect(params, overlay, block, &place)?);
+        let checking = (!skip_scripts).then(|| self.scripts.begin(Arc::clone(block), Arc::clone(&spent), place.flags));
         Ok(Unchecked {
             id,
             block: Arc::clone(block),
-            undo,
+            spent,
             checking,
         })
     }
@@ -512,21 +512,19 @@ impl Chain {
     }
 
     /// Appends the undo record, unless an earlier run wrote the same one.
-    pub(crate) fn write_undo(&mut self, id: NodeId, undo: &BlockUndo) -> Result<(), StoreError> {
+    pub(crate) fn write_undo(&mut self, id: NodeId, spent: &SpentRecord) -> Result<(), StoreError> {
         let (old, file) = {
             let tree = self.shared.tree();
             let node = tree.node(id);
             (node.undo, node.block.map_or(0, |at| at.file))
         };
         if let Some(at) = old {
-            let mut bytes = Vec::new();
-            undo.encode(&mut bytes);
             let found = self.shared.reader.read(Kind::Undo, &at);
-            if found.is_ok_and(|found| found == bytes) {
+            if found.is_ok_and(|found| found == spent.bytes()) {
                 return Ok(());
             }
         }
-        let at = self.writer.append_undo(file, |out| undo.encode(out))?;
+        let at = self.writer.append_undo(file, spent.bytes())?;
         self.shared.tree_mut().node_mut(id).undo = Some(at);
         self.dirty.insert(id);
         Ok(())

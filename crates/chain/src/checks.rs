@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use crate::script::{self, Flags, ScriptFail};
 use crate::script_cache::ScriptCache;
-use crate::undo::BlockUndo;
+use crate::undo::SpentRecord;
 use crate::{ParsedBlock, Reject};
 
 /// A block with fewer inputs than this is checked by whoever waits for it: waking a thread would take longer.
@@ -17,7 +17,7 @@ const INPUTS_WORTH_HELPERS: usize = 32;
 /// The scripts of one block.
 struct Check {
     block: Arc<ParsedBlock>,
-    undo: Arc<BlockUndo>,
+    spent: Arc<SpentRecord>,
     flags: Flags,
     /// The transaction, without the coinbase, that is handed out next.
     next: AtomicUsize,
@@ -48,9 +48,12 @@ impl Check {
         self.state().working += 1;
         // Also when a check panics the others must not wait for this thread.
         let leaving = Leaving(self);
+        let mut coins = Vec::new();
         while !self.stop.load(Ordering::Relaxed) {
             let row = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(spent) = self.undo.spent.get(row) else { break };
+            if row >= self.spent.len() {
+                break;
+            }
             let index = row.saturating_add(1);
             let (Some(tx), Some(wtxid)) = (self.block.transaction(index), self.block.wtxids.get(index)) else {
                 break;
@@ -58,7 +61,9 @@ impl Check {
             if cache.contains(wtxid, self.flags) {
                 continue;
             }
-            if let Err(fail) = script::verify_raw(tx.raw(), spent, self.flags) {
+            let spent = self.spent.read(row, &mut coins);
+            let spent = spent.ok_or(ScriptFail::Unusable("what it spends cannot be read"));
+            if let Err(fail) = spent.and_then(|spent| script::verify_raw(tx.raw(), spent, self.flags)) {
                 self.stop.store(true, Ordering::Relaxed);
                 let mut state = self.state();
                 if state.failure.is_none_or(|(first, _)| index < first) {
@@ -71,7 +76,7 @@ impl Check {
 
     /// Whether nothing is left to hand out.
     fn is_empty(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || self.next.load(Ordering::Relaxed) >= self.undo.spent.len()
+        self.stop.load(Ordering::Relaxed) || self.next.load(Ordering::Relaxed) >= self.spent.len()
     }
 }
 
@@ -160,12 +165,12 @@ impl ScriptPool {
         Self { shared, threads }
     }
 
-    /// Begins to check a block's scripts; `undo` holds what its transactions spend.
-    pub(crate) fn begin(&self, block: Arc<ParsedBlock>, undo: Arc<BlockUndo>, flags: Flags) -> Checking {
-        let inputs: usize = undo.spent.iter().map(Vec::len).sum();
+    /// Begins to check a block's scripts with what its transactions spend.
+    pub(crate) fn begin(&self, block: Arc<ParsedBlock>, spent: Arc<SpentRecord>, flags: Flags) -> Checking {
+        let inputs = spent.coins();
         let check = Arc::new(Check {
             block,
-            undo,
+            spent,
             flags,
             next: AtomicUsize::new(0),
             stop: AtomicBool::new(false),

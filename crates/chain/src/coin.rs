@@ -13,6 +13,20 @@ pub struct Coin {
     pub coinbase: bool,
 }
 
+impl Coin {
+    /// A place to read coins into.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            output: TxOut {
+                value: Amount::ZERO,
+                script_pubkey: ScriptBuf::new(),
+            },
+            height: 0,
+            coinbase: false,
+        }
+    }
+}
+
 /// Scripts beyond this length can never be satisfied, so their outputs are not kept.
 pub(crate) const MAX_SCRIPT_SIZE: usize = 10_000;
 
@@ -97,13 +111,17 @@ fn compress(script: &[u8]) -> (u8, &[u8]) {
     known.unwrap_or((OTHER, script))
 }
 
-/// The script of a form; `None` when there is no such form or the bytes have another length.
-fn expand(form: u8, bytes: &[u8]) -> Option<Vec<u8>> {
+/// Appends the script of a form; `None` when there is no such form or the bytes have another length.
+fn expand(form: u8, bytes: &[u8], script: &mut Vec<u8>) -> Option<()> {
     let Some(form) = form.checked_sub(1) else {
-        return Some(bytes.to_vec());
+        script.extend_from_slice(bytes);
+        return Some(());
     };
     let (before, len, after) = FORMS.get(usize::from(form))?;
-    (bytes.len() == *len).then(|| [before, bytes, after].concat())
+    [*before, bytes, *after]
+        .into_iter()
+        .for_each(|part| script.extend_from_slice(part));
+    (bytes.len() == *len).then_some(())
 }
 
 /// Appends a coin: `height * 2 + coinbase` as a LEB128 number; a byte with the number of zeros at the end of the
@@ -139,18 +157,24 @@ pub(crate) fn encode_parts(height: u32, coinbase: bool, value: u64, script: &[u8
 }
 
 /// Reads what [`encode`] wrote; `None` when the bytes are damaged.
-pub(crate) fn decode(mut bytes: &[u8]) -> Option<Coin> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<Coin> {
+    let mut coin = Coin::nothing();
+    decode_into(bytes, &mut coin).map(|()| coin)
+}
+
+/// [`decode`] into the place of another coin, whose script's memory is used again.
+pub(crate) fn decode_into(mut bytes: &[u8], coin: &mut Coin) -> Option<()> {
     let code = number(&mut bytes)?;
     let (&kind, mut bytes) = bytes.split_first()?;
     let value = number(&mut bytes)?.checked_mul(10u64.checked_pow(u32::from(kind >> 4))?)?;
-    Some(Coin {
-        output: TxOut {
-            value: Amount::from_sat(value),
-            script_pubkey: ScriptBuf::from_bytes(expand(kind & 15, bytes)?),
-        },
-        height: u32::try_from(code >> 1).ok()?,
-        coinbase: code & 1 == 1,
-    })
+    let mut script = std::mem::take(&mut coin.output.script_pubkey).into_bytes();
+    script.clear();
+    expand(kind & 15, bytes, &mut script)?;
+    coin.output.script_pubkey = ScriptBuf::from_bytes(script);
+    coin.output.value = Amount::from_sat(value);
+    coin.height = u32::try_from(code >> 1).ok()?;
+    coin.coinbase = code & 1 == 1;
+    Some(())
 }
 
 /// Appends a LEB128 number.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, OutPoint, Txid};
-use dunlin_store::{Barrier, Changes, Files, Layered, Snapshot, Step, StoreError, Writing};
+use dunlin_store::{Barrier, Changes, Draft, Files, Layered, Snapshot, Step, StoreError, Writing};
 
 use crate::{ChainStore, Coin, coin};
 
@@ -82,15 +82,6 @@ impl Hasher for Folded {
     fn finish(&self) -> u64 {
         self.state
     }
-}
-
-/// One coin's net change, as an overlay publishes it.
-#[derive(Clone, Debug)]
-pub(crate) struct Change {
-    /// The coin afterwards; `None` when it is spent.
-    pub(crate) coin: Option<Coin>,
-    /// Whether a coin may have been there before.
-    pub(crate) existed: bool,
 }
 
 /// Where sets of coins are: there is room for two, because a snapshot is loaded and validated beside the other.
@@ -177,11 +168,16 @@ fn tip_of(mark: Option<&[u8]>) -> Result<Option<BlockHash>, StoreError> {
     tip.map_err(|_| StoreError::corrupt("the record of the coins' tip"))
 }
 
-fn named(outpoint: &OutPoint, error: StoreError) -> StoreError {
+pub(crate) fn named(outpoint: &OutPoint, error: StoreError) -> StoreError {
     match error {
         StoreError::Corrupt { what } => StoreError::corrupt(format!("the coin {outpoint} ({what})")),
         other => other,
     }
+}
+
+/// The record of a coin that is none.
+pub(crate) fn damaged(outpoint: &OutPoint) -> StoreError {
+    StoreError::corrupt(format!("the coin {outpoint}"))
 }
 
 impl Coins {
@@ -213,7 +209,7 @@ impl Coins {
         match self.store.get(&coin::key(outpoint), coin::decode) {
             Ok(None) => Ok(None),
             Ok(Some(Some(found))) => Ok(Some(found)),
-            Ok(Some(None)) => Err(StoreError::corrupt(format!("the coin {outpoint}"))),
+            Ok(Some(None)) => Err(damaged(outpoint)),
             Err(error) => Err(named(outpoint, error)),
         }
     }
@@ -224,21 +220,9 @@ impl Coins {
         self.store.will_need(keys.iter().map(|key| &**key));
     }
 
-    /// Makes changes visible, all at once; `with` runs while readers are still kept out.
-    pub(crate) fn publish<T>(
-        &self,
-        changes: impl Iterator<Item = (OutPoint, Change)>,
-        with: impl FnOnce() -> T,
-    ) -> Result<T, StoreError> {
-        let mut ready = Changes::default();
-        for (outpoint, change) in changes {
-            let key = coin::key(&outpoint);
-            match &change.coin {
-                Some(coin) => ready.put(&key, !change.existed, |out| coin::encode(coin, out)),
-                None => ready.remove(&key),
-            }
-        }
-        self.store.publish(&ready, with)
+    /// Changes over the coins that nobody sees yet.
+    pub(crate) fn draft(&self) -> Draft<'_> {
+        Draft::new(&self.store)
     }
 
     /// Whether it is time to set coins aside. When all memory is in use, what is on disk too leaves it.
@@ -277,7 +261,7 @@ impl Coins {
     /// Adds coins that were not there before; keys and values are those of [`coin`].
     ///
     /// # Errors
-    /// As [`Coins::publish`].
+    /// [`StoreError::Corrupt`] when the coins in memory have grown too large.
     pub(crate) fn publish_new(&self, coins: &Changes) -> Result<(), StoreError> {
         self.store.publish(coins, || ())
     }
@@ -360,11 +344,12 @@ mod tests {
     }
 
     fn change(coins: &Coins, vout: u32, value: Option<u64>, existed: bool) {
-        let change = Change {
-            coin: value.map(coin_of),
-            existed,
-        };
-        coins.publish([(at(vout), change)].into_iter(), || ()).unwrap();
+        let (mut draft, key) = (coins.draft(), coin::key(&at(vout)));
+        match value.map(coin_of) {
+            Some(coin) => draft.put(&key, !existed, |out| coin::encode(&coin, out)).unwrap(),
+            None => assert_eq!(draft.take(&key, |_| ()).unwrap().is_some(), existed),
+        }
+        draft.publish(|| ()).unwrap();
     }
 
     fn flush(coins: &Coins) -> usize {

@@ -9,7 +9,7 @@ use crate::overlay::Overlay;
 use crate::rules::{self, bip30};
 use crate::script::Flags;
 use crate::tx_parts::TxRef;
-use crate::undo::BlockUndo;
+use crate::undo::SpentRecord;
 use crate::{Coin, Params, ParsedBlock, Reject, TxParts};
 
 /// Why a block was not connected.
@@ -106,7 +106,7 @@ pub(crate) fn connect(
     overlay: &mut Overlay<'_>,
     block: &ParsedBlock,
     place: &Place<'_>,
-) -> Result<BlockUndo, ConnectError> {
+) -> Result<SpentRecord, ConnectError> {
     let height = place.height;
     if place.look_for_repeats {
         for tx in block.transactions() {
@@ -119,29 +119,29 @@ pub(crate) fn connect(
         }
     }
 
-    let mut undo = BlockUndo::default();
+    let mut record = SpentRecord::new(block.len().saturating_sub(1));
     let mut tally = Tally::default();
+    // Filled anew by each transaction.
+    let mut coins: Vec<Coin> = Vec::new();
     for (index, tx) in block.transactions().enumerate() {
-        let mut spent = Vec::new();
+        let mut count = 0;
         if index > 0 {
             let outpoints = tx.previous_outputs();
-            spent.reserve_exact(outpoints.len());
+            record.begin(outpoints.len());
             for outpoint in outpoints {
-                match overlay.spend(outpoint)? {
-                    Some(coin) => spent.push(coin),
-                    None => {
-                        let reject = Reject::missing_inputs(outpoint.to_string());
-                        return Err(reject.in_block(format_args!("transaction {}", tx.txid())).into());
-                    }
+                if count == coins.len() {
+                    coins.push(Coin::nothing());
                 }
+                if !overlay.spend(&outpoint, &mut coins[count], &mut record)? {
+                    let reject = Reject::missing_inputs(outpoint.to_string());
+                    return Err(reject.in_block(format_args!("transaction {}", tx.txid())).into());
+                }
+                count += 1;
             }
         }
-        tally.add(params, place, index, &tx, &spent)?;
-        overlay.create(block, index, height);
-        if index > 0 {
-            undo.spent.push(spent);
-        }
+        tally.add(params, place, index, &tx, &coins[..count])?;
+        overlay.create(block, index, height)?;
     }
     tally.finish(params, place, block)?;
-    Ok(undo)
+    Ok(record)
 }

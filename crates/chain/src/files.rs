@@ -105,8 +105,6 @@ pub(crate) struct Writer {
     block_file: u32,
     ends: BTreeMap<(u32, bool), u64>,
     unsynced: BTreeSet<String>,
-    /// The record that is being written, frame and all; used again for the next.
-    record: Vec<u8>,
     /// Bytes of blocks since [`Writer::take_growth`] last said yes.
     growth: u64,
 }
@@ -120,7 +118,6 @@ impl Writer {
             block_file: 0,
             ends: BTreeMap::new(),
             unsynced: BTreeSet::new(),
-            record: Vec::new(),
             growth: u64::MAX,
         }
     }
@@ -188,31 +185,25 @@ impl Writer {
             self.block_file += 1;
         }
         self.growth = self.growth.saturating_add(FRAME + data.len() as u64);
-        self.append(Kind::Block, self.block_file, |record| record.extend_from_slice(data))
+        self.append(Kind::Block, self.block_file, data)
     }
 
-    /// Appends an undo record, which `encode` makes, to the file that goes with the block's.
-    pub(crate) fn append_undo(
-        &mut self,
-        block_file: u32,
-        encode: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<Location, StoreError> {
-        self.append(Kind::Undo, block_file, encode)
+    /// Appends an undo record to the file that goes with the block's.
+    pub(crate) fn append_undo(&mut self, block_file: u32, data: &[u8]) -> Result<Location, StoreError> {
+        self.append(Kind::Undo, block_file, data)
     }
 
-    fn append(&mut self, kind: Kind, file: u32, encode: impl FnOnce(&mut Vec<u8>)) -> Result<Location, StoreError> {
+    fn append(&mut self, kind: Kind, file: u32, data: &[u8]) -> Result<Location, StoreError> {
         let name = kind.name(file);
-        self.record.clear();
-        self.record.extend_from_slice(&self.magic);
-        self.record.extend_from_slice(&[0; 4]);
-        encode(&mut self.record);
-        let data = &self.record[FRAME as usize..];
         let len = u32::try_from(data.len()).map_err(|_| StoreError::corrupt(format!("a record for {name}")))?;
         let offset = self.ends.get(&(file, kind == Kind::Undo)).copied().unwrap_or(0);
         let at = Location::of(file, offset, data);
-        self.record[4..FRAME as usize].copy_from_slice(&len.to_le_bytes());
+        let mut frame = [0; FRAME as usize];
+        frame[..4].copy_from_slice(&self.magic);
+        frame[4..].copy_from_slice(&len.to_le_bytes());
         self.unsynced.insert(name.clone());
-        self.files.write_at(&name, offset, &self.record)?;
+        self.files.write_at(&name, offset, &frame)?;
+        self.files.write_at(&name, offset + FRAME, data)?;
         self.occupy(kind, &at);
         Ok(at)
     }
@@ -250,7 +241,7 @@ mod tests {
         let reader = Reader::new(Arc::clone(&files), *b"magi");
         let blocks: Vec<Location> = (0..5u8).map(|n| writer.append_block(&[n; 40]).unwrap()).collect();
         assert_eq!(blocks.iter().map(|at| at.file).collect::<Vec<_>>(), [0, 0, 1, 1, 2]);
-        let undo = writer.append_undo(1, |out| out.extend(b"undo")).unwrap();
+        let undo = writer.append_undo(1, b"undo").unwrap();
         writer.sync().unwrap();
         for (n, at) in blocks.iter().enumerate() {
             assert_eq!(reader.read(Kind::Block, at).unwrap(), [n as u8; 40]);

@@ -21,9 +21,7 @@ pub fn coin(bytes: &[u8]) {
 /// As there.
 pub fn undo(bytes: &[u8]) {
     let Some(read) = BlockUndo::decode(bytes) else { return };
-    let mut written = Vec::new();
-    read.encode(&mut written);
-    assert_eq!(BlockUndo::decode(&written), Some(read));
+    assert_eq!(BlockUndo::decode(read.record().bytes()), Some(read));
 }
 
 /// [`coin`] for a record of the header index: the key, then the record.

@@ -148,7 +148,7 @@ impl Chain {
         let Some((block, height)) = self.disconnect(&mut overlay, tip)? else {
             return Ok(false);
         };
-        shared.publish(overlay.into_changes(), parent, &[])?;
+        shared.publish(overlay, parent, &[])?;
         *bytes += block.raw.len();
         changes.push(ChainChange::Disconnected(block, height));
         if !shared.tree().node(parent).invalid {

@@ -3,113 +3,86 @@
 //! Blocks are taken off and put on in an overlay. When the last of them fits it is published in one step; when one
 //! breaks a rule the overlay is dropped and nothing has happened.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use bitcoin::OutPoint;
+use dunlin_store::{Draft, StoreError};
 
-use bitcoin::{Amount, OutPoint, TxOut};
-use dunlin_store::StoreError;
-
-use crate::coin::is_spendable;
-use crate::coins::{Change, Coins, Keyed};
+use crate::coin::{self, is_spendable};
+use crate::coins::{Coins, damaged, named};
 use crate::rules::bip30;
-use crate::undo::BlockUndo;
+use crate::undo::{BlockUndo, SpentRecord};
 use crate::{Coin, ParsedBlock, TxParts};
 
-pub(crate) struct Overlay<'a> {
-    base: &'a Coins,
-    changes: HashMap<OutPoint, Change, Keyed>,
-}
+pub(crate) struct Overlay<'a>(Draft<'a>);
 
 impl<'a> Overlay<'a> {
     pub(crate) fn new(base: &'a Coins) -> Self {
-        Self {
-            base,
-            changes: HashMap::default(),
-        }
+        Self(base.draft())
     }
 
-    /// The net changes, to be published.
-    pub(crate) fn into_changes(self) -> impl Iterator<Item = (OutPoint, Change)> {
-        self.changes.into_iter()
+    /// Makes the net changes visible, all at once; `with` runs while readers are still kept out.
+    pub(crate) fn publish<T>(self, with: impl FnOnce() -> T) -> Result<T, StoreError> {
+        self.0.publish(with)
     }
 
     /// How many coins differ from the base.
     pub(crate) fn len(&self) -> usize {
-        self.changes.len()
+        self.0.len()
     }
 
     /// A coin that is unspent here.
     pub(crate) fn get(&self, outpoint: &OutPoint) -> Result<Option<Coin>, StoreError> {
-        match self.changes.get(outpoint) {
-            Some(change) => Ok(change.coin.clone()),
-            None => self.base.get(outpoint),
-        }
+        let found = self.0.get(&coin::key(outpoint), coin::decode);
+        let found = found.map_err(|error| named(outpoint, error))?;
+        found.map(|coin| coin.ok_or_else(|| damaged(outpoint))).transpose()
     }
 
     /// Whether a coin is unspent here.
     pub(crate) fn has(&self, outpoint: &OutPoint) -> Result<bool, StoreError> {
-        match self.changes.get(outpoint) {
-            Some(change) => Ok(change.coin.is_some()),
-            None => Ok(self.base.get(outpoint)?.is_some()),
+        let found = self.0.get(&coin::key(outpoint), |_| ());
+        Ok(found.map_err(|error| named(outpoint, error))?.is_some())
+    }
+
+    /// Takes a coin out: it is read into `coin` and written down in `record`. `false` when it is not there.
+    pub(crate) fn spend(
+        &mut self,
+        outpoint: &OutPoint,
+        coin: &mut Coin,
+        record: &mut SpentRecord,
+    ) -> Result<bool, StoreError> {
+        let taken = self.0.take(&coin::key(outpoint), |value| {
+            record.append(value);
+            coin::decode_into(value, coin)
+        });
+        match taken.map_err(|error| named(outpoint, error))? {
+            Some(Some(())) => Ok(true),
+            Some(None) => Err(damaged(outpoint)),
+            None => Ok(false),
         }
     }
 
-    /// Takes a coin out; `None` when it is not there.
-    pub(crate) fn spend(&mut self, outpoint: OutPoint) -> Result<Option<Coin>, StoreError> {
-        match self.changes.entry(outpoint) {
-            Entry::Occupied(mut entry) => {
-                let taken = entry.get_mut().coin.take();
-                if !entry.get().existed {
-                    // Born here and spent here: the base never hears of it.
-                    entry.remove();
-                }
-                Ok(taken)
-            }
-            Entry::Vacant(entry) => {
-                let taken = self.base.get(&outpoint)?;
-                if taken.is_some() {
-                    entry.insert(Change {
-                        coin: None,
-                        existed: true,
-                    });
-                }
-                Ok(taken)
-            }
-        }
-    }
-
-    /// Puts a coin in; `existed` says that the base may have one under this name.
-    fn put(&mut self, outpoint: OutPoint, coin: Coin, existed: bool) {
-        match self.changes.entry(outpoint) {
-            Entry::Occupied(mut entry) => entry.get_mut().coin = Some(coin),
-            Entry::Vacant(entry) => {
-                entry.insert(Change {
-                    coin: Some(coin),
-                    existed,
-                });
-            }
-        }
+    /// Takes a coin out; `false` when it is not there.
+    fn remove(&mut self, outpoint: &OutPoint) -> Result<bool, StoreError> {
+        let taken = self.0.take(&coin::key(outpoint), |_| ());
+        Ok(taken.map_err(|error| named(outpoint, error))?.is_some())
     }
 
     /// Creates the outputs of the transaction at `index`.
-    pub(crate) fn create(&mut self, block: &ParsedBlock, index: usize, height: u32) {
-        let Some(tx) = block.transaction(index) else { return };
+    pub(crate) fn create(&mut self, block: &ParsedBlock, index: usize, height: u32) -> Result<(), StoreError> {
+        let Some(tx) = block.transaction(index) else {
+            return Ok(());
+        };
         let txid = tx.txid();
         let coinbase = index == 0;
         for (vout, output) in (0u32..).zip(tx.outputs()) {
             if is_spendable(output.script_pubkey) {
-                let coin = Coin {
-                    output: TxOut {
-                        value: Amount::from_sat(output.value),
-                        script_pubkey: output.script_pubkey.to_owned(),
-                    },
-                    height,
-                    coinbase,
-                };
+                let script = output.script_pubkey.as_bytes();
                 // Before BIP 34 a coinbase could repeat an earlier one whose output the table still has.
-                self.put(OutPoint { txid, vout }, coin, coinbase);
+                self.0.put(&coin::key(&OutPoint { txid, vout }), !coinbase, |out| {
+                    coin::encode_parts(height, coinbase, output.value, script, out);
+                })?;
             }
         }
+        Ok(())
     }
 
     /// Takes a block off: removes what it created and restores what it spent, last transaction first.
@@ -127,7 +100,7 @@ impl<'a> Overlay<'a> {
         while let Some((tx, coins)) = rows.pop() {
             let txid = tx.txid();
             for (vout, output) in (0u32..).zip(tx.outputs()) {
-                if is_spendable(output.script_pubkey) && self.spend(OutPoint { txid, vout })?.is_none() && !forgiving {
+                if is_spendable(output.script_pubkey) && !self.remove(&OutPoint { txid, vout })? && !forgiving {
                     return Err(mismatch());
                 }
             }
@@ -139,7 +112,8 @@ impl<'a> Overlay<'a> {
                 return Err(mismatch());
             }
             for (outpoint, coin) in outpoints.zip(coins) {
-                self.put(outpoint, coin, false);
+                self.0
+                    .put(&coin::key(&outpoint), true, |out| coin::encode(&coin, out))?;
             }
         }
         Ok(())

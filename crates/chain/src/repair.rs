@@ -132,7 +132,7 @@ impl Chain {
                 None => return Ok(None),
             }
         }
-        self.write_undo(id, &undo)?;
+        self.write_undo(id, &undo.record())?;
         self.write_index()?;
         Ok(Some(undo))
     }

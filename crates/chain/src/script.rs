@@ -141,12 +141,12 @@ fn verify_all(tx: &(impl TransactionExt + Sync), spent: &[impl Spent], flags: Fl
         // An amount outside of the signed range is no amount; the rules refuse it before scripts are looked at.
         let amount = i64::try_from(output.value().to_sat())
             .map_err(|_| ScriptFail::Unusable("the amount of a spent output is out of range"))?;
-        outputs.push((kernel::TxOut::new(&script, amount), script, amount));
+        outputs.push(kernel::TxOut::new(&script, amount));
     }
-    let borrowed: Vec<kernel::TxOutRef<'_>> = outputs.iter().map(|(output, _, _)| output.as_ref()).collect();
-    let precomputed = kernel::PrecomputedTransactionData::new(tx, &borrowed).map_err(refused)?;
-    for (input, (_, script, amount)) in outputs.iter().enumerate() {
-        match kernel::verify(script, Some(*amount), tx, input, Some(flags), &precomputed) {
+    let precomputed = kernel::PrecomputedTransactionData::new(tx, &outputs).map_err(refused)?;
+    for (input, output) in outputs.iter().enumerate() {
+        let (script, amount) = (output.script_pubkey(), output.value());
+        match kernel::verify(&script, Some(amount), tx, input, Some(flags), &precomputed) {
             Ok(()) => {}
             Err(kernel::KernelError::ScriptVerify(kernel::ScriptVerifyError::Invalid)) => {
                 return Err(ScriptFail::Input { input });

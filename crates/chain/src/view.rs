@@ -15,8 +15,9 @@ use bitcoin::{BlockHash, OutPoint, Wtxid};
 use bytes::Bytes;
 use dunlin_store::{StoreError, Table};
 
-use crate::coins::{Change, CoinSets, Coins};
+use crate::coins::{CoinSets, Coins};
 use crate::files::{Kind, Reader};
+use crate::overlay::Overlay;
 use crate::prune::Prune;
 use crate::script::Flags;
 use crate::script_cache::ScriptCache;
@@ -176,15 +177,11 @@ impl Shared {
         *self.swift.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes `tip`, the blocks newly found `valid` and the coins that go with them visible in one step.
-    pub(crate) fn publish(
-        &self,
-        changes: impl Iterator<Item = (OutPoint, Change)>,
-        tip: NodeId,
-        valid: &[NodeId],
-    ) -> Result<(), StoreError> {
+    /// Makes `tip`, the blocks newly found `valid` and the coins that go with them, of an overlay over ours, visible in
+    /// one step.
+    pub(crate) fn publish(&self, overlay: Overlay<'_>, tip: NodeId, valid: &[NodeId]) -> Result<(), StoreError> {
         let gate = self.gate();
-        self.coins().publish(changes, || {
+        overlay.publish(|| {
             let mut tree = self.tree_mut();
             for id in valid {
                 tree.node_mut(*id).valid = true;

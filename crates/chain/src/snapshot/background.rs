@@ -129,7 +129,7 @@ impl Chain {
                 None => return Ok(Advance::Waits),
             }
         };
-        coins.publish(overlay.into_changes(), || ())?;
+        overlay.publish(|| ())?;
         self.shared.set_unproven(Some(Unproven { reached, ..unproven }));
         if on_the_way {
             self.shared.tree_mut().node_mut(reached).valid = true;
@@ -147,7 +147,7 @@ impl Chain {
         *bytes += block.raw.len();
         match self.connect(overlay, next, &block) {
             Ok(unchecked) => match self.check_scripts(&unchecked) {
-                Ok(()) => self.write_undo(next, &unchecked.undo).map(|()| Next::Connected),
+                Ok(()) => self.write_undo(next, &unchecked.spent).map(|()| Next::Connected),
                 Err(reject) => Ok(Next::Invalid(reject)),
             },
             Err(ConnectError::Store(error)) => Err(error),

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bitcoin::BlockHash;
-use dunlin_store::{Batch, StoreError};
+use dunlin_store::{Batch, Changes, StoreError};
 
 use super::file::{CoinReader, SnapshotHeader};
 use super::{AssumeUtxo, SnapshotError, Unproven};
 use crate::coin_hash::CoinsHasher;
-use crate::coins::{Change, Coins};
+use crate::coins::Coins;
 use crate::view::Shared;
 use crate::{Chain, View, coin, index};
 
@@ -173,7 +173,7 @@ impl LoadedSnapshot {
         };
         let mut reader = CoinReader::new(input, header.coins);
         let mut hasher = CoinsHasher::new();
-        let (mut group, mut piece) = (Vec::new(), Vec::new());
+        let (mut group, mut piece) = (Vec::new(), Changes::default());
         while reader.next(&mut group).map_err(|error| refuse(hasher.count, &error))? {
             for (outpoint, found) in &group {
                 if found.height > self.pinned.height || !coin::is_spendable(&found.output.script_pubkey) {
@@ -183,24 +183,20 @@ impl LoadedSnapshot {
                     ));
                 }
                 hasher.add(outpoint, found);
-                let change = Change {
-                    coin: Some(found.clone()),
-                    existed: false,
-                };
-                piece.push((*outpoint, change));
+                piece.put(&coin::key(outpoint), true, |out| coin::encode(found, out));
                 if hasher.count.is_multiple_of(TELL_COINS) {
                     self.shared.set_loading(Some((hasher.count, header.coins)));
                     tell(hasher.count, header.coins);
                 }
             }
             if piece.len() >= PIECE_COINS {
-                self.loaded.publish(piece.drain(..), || ())?;
+                self.loaded.publish_new(&std::mem::take(&mut piece))?;
                 if self.loaded.is_full() {
                     self.set_aside()?;
                 }
             }
         }
-        self.loaded.publish(piece.into_iter(), || ())?;
+        self.loaded.publish_new(&piece)?;
         self.set_aside()?;
         self.loaded.wait()?;
         self.coins = hasher.count;

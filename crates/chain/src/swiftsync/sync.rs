@@ -210,7 +210,7 @@ impl Chain {
             node.undo.is_none() && !tree.is_active(id) && node.height <= top
         };
         match lacks {
-            true => self.write_undo(id, spent),
+            true => self.write_undo(id, &spent.record()),
             false => Ok(()),
         }
     }

@@ -4,6 +4,7 @@ use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::arena::{Arena, Slot};
+use crate::StoreError;
 
 /// Bytes before a record's key: length of the key, flags, length of the value (little-endian).
 const HEAD: usize = 4;
@@ -23,6 +24,21 @@ pub(super) const SHARDS: usize = 256;
 /// keys that collide.
 pub(super) fn hash(seed: u64, key: &[u8]) -> u64 {
     xxh3_64_with_seed(key, seed)
+}
+
+/// A key or value that no layer takes.
+pub(super) fn unfit() -> StoreError {
+    StoreError::corrupt("a record of no permitted length")
+}
+
+/// What becomes of one key.
+pub(super) struct Change<'a> {
+    pub(super) hash: u64,
+    pub(super) key: &'a [u8],
+    /// `None`: it is removed.
+    pub(super) value: Option<&'a [u8]>,
+    /// Nothing below the layer has a value for it.
+    pub(super) fresh: bool,
 }
 
 /// Newest values of some keys.
@@ -97,6 +113,14 @@ impl Layer {
         let shard = self.shards.get(usize::from(*key.first()?))?;
         let slot = *shard.find(hash, |slot| key_of(&self.arena, *slot) == key)?;
         Some(self.record(slot).1)
+    }
+
+    /// Puts a key in or removes it; `false` when the arena is full.
+    pub(super) fn apply(&mut self, change: &Change<'_>) -> bool {
+        match change.value {
+            Some(value) => self.put(change.hash, change.key, value, change.fresh),
+            None => self.remove(change.hash, change.key),
+        }
     }
 
     /// Sets a key. `fresh` says that nothing below has a value for it. `false` when the arena is full.

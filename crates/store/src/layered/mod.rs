@@ -11,6 +11,7 @@
 
 mod arena;
 mod block;
+mod draft;
 mod filter;
 mod layer;
 mod manifest;
@@ -25,6 +26,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 
+pub use draft::Draft;
 pub use mend::Pairs;
 
 use layer::Layer;
@@ -65,6 +67,16 @@ struct Item {
 }
 
 impl Changes {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
     fn append(&mut self, bytes: &[u8]) -> Range<usize> {
         let start = self.data.len();
         self.data.extend_from_slice(bytes);
@@ -212,7 +224,11 @@ impl Layered {
     /// # Errors
     /// [`StoreError::Corrupt`] names the place of a damaged record.
     pub fn get<T>(&self, key: &[u8], mut see: impl FnMut(&[u8]) -> T) -> Result<Option<T>, StoreError> {
-        let hash = layer::hash(self.core.seed, key);
+        self.search(layer::hash(self.core.seed, key), key, &mut see)
+    }
+
+    /// [`Layered::get`] with the key's hash.
+    fn search<T>(&self, hash: u64, key: &[u8], see: &mut impl FnMut(&[u8]) -> T) -> Result<Option<T>, StoreError> {
         let runs = {
             let layers = self.core.read();
             if let Some(found) = layers.get(hash, key) {
@@ -220,7 +236,7 @@ impl Layered {
             }
             Arc::clone(&layers.runs)
         };
-        Core::search(&runs, hash, key, &mut see)
+        Core::search(&runs, hash, key, see)
     }
 
     /// Says that keys will be looked up soon: the system is asked to read those that are only on disk. Any thread may do
@@ -255,17 +271,27 @@ impl Layered {
             let key = &changes.data[item.key.clone()];
             let value = item.value.clone().map(|range| &changes.data[range]);
             if key.is_empty() || key.len() > layer::MAX_KEY || value.is_some_and(|v| v.len() > layer::MAX_VALUE) {
-                return Err(StoreError::corrupt("a record of no permitted length"));
+                return Err(layer::unfit());
             }
-            ready.push((layer::hash(seed, key), key, value, item.fresh));
+            ready.push(layer::Change {
+                hash: layer::hash(seed, key),
+                key,
+                value,
+                fresh: item.fresh,
+            });
         }
+        self.apply(ready.into_iter(), with)
+    }
+
+    /// Puts changes of permitted lengths into the layer in memory, all at once.
+    fn apply<'a, T>(
+        &self,
+        changes: impl Iterator<Item = layer::Change<'a>>,
+        with: impl FnOnce() -> T,
+    ) -> Result<T, StoreError> {
         let mut layers = self.core.write();
-        for (hash, key, value, fresh) in ready {
-            let fits = match value {
-                Some(value) => layers.active.put(hash, key, value, fresh),
-                None => layers.active.remove(hash, key),
-            };
-            if !fits {
+        for change in changes {
+            if !layers.active.apply(&change) {
                 return Err(StoreError::corrupt("a layer in memory that has grown too large"));
             }
         }
