@@ -8,7 +8,7 @@ use bitcoin::hashes::{Hash, HashEngine, sha256d};
 use bitcoin::{Block, BlockHash, Txid, Wtxid};
 use bytes::Bytes;
 
-use crate::rules::check_block;
+use crate::rules::{check_block, witness_commitment_index, witness_root};
 use crate::tx_parts::TxRef;
 use crate::wire::{self, HEADER_BYTES, Spans};
 use crate::{Params, Reject};
@@ -71,6 +71,8 @@ pub struct ParsedBlock {
     block: OnceLock<Block>,
     /// What [`check_block`] says, once somebody asked for it.
     verdict: OnceLock<Result<(), Reject>>,
+    /// The root over `wtxids`, once somebody asked for it.
+    witness_root: OnceLock<sha256d::Hash>,
 }
 
 impl ParsedBlock {
@@ -130,6 +132,7 @@ impl ParsedBlock {
             spans,
             block: OnceLock::new(),
             verdict: OnceLock::new(),
+            witness_root: OnceLock::new(),
         }
     }
 
@@ -146,7 +149,26 @@ impl ParsedBlock {
     /// # Errors
     /// The first rule that it breaks.
     pub fn check(&self, params: &Params) -> Result<(), Reject> {
-        self.verdict.get_or_init(|| check_block(params, self)).clone()
+        let check = || {
+            check_block(params, self)?;
+            // Whoever connects the block will ask for the root; here there may be others to work it out.
+            if self
+                .transaction(0)
+                .is_some_and(|tx| witness_commitment_index(&tx).is_some())
+            {
+                self.witness_root();
+            }
+            Ok(())
+        };
+        self.verdict.get_or_init(check).clone()
+    }
+
+    /// The merkle root over the transactions with their witnesses (BIP 141), which the coinbase commits to. It is worked
+    /// out on the first call.
+    pub fn witness_root(&self) -> sha256d::Hash {
+        *self
+            .witness_root
+            .get_or_init(|| witness_root(self.wtxids.iter().copied()))
     }
 
     /// The block's header.

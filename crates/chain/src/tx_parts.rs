@@ -3,6 +3,7 @@
 use bitcoin::hashes::Hash;
 use bitcoin::{OutPoint, Script, Transaction, Txid, Witness};
 
+use crate::rules::legacy_sigops;
 use crate::wire::{self, Cursor, InputSpan, OutputSpan, TxSpan};
 
 /// One input.
@@ -94,6 +95,11 @@ pub trait TxParts {
     /// Whether any input has a witness.
     fn has_witness(&self) -> bool {
         self.inputs().any(|input| !input.witness.is_empty())
+    }
+
+    /// Signature operations as they were counted before BIP 16.
+    fn legacy_sigops(&self) -> u64 {
+        legacy_sigops(self)
     }
 }
 
@@ -209,5 +215,9 @@ impl TxParts for TxRef<'_> {
 
     fn has_witness(&self) -> bool {
         self.span.witness
+    }
+
+    fn legacy_sigops(&self) -> u64 {
+        self.span.sigops.into()
     }
 }

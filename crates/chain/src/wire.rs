@@ -5,7 +5,10 @@
 
 use std::ops::Range;
 
+use bitcoin::Script;
+
 use crate::BlockDecodeError;
+use crate::rules::script_sigops;
 
 /// Bytes of a block's header.
 pub(crate) const HEADER_BYTES: usize = 80;
@@ -26,6 +29,8 @@ pub(crate) struct TxSpan {
     pub(crate) outputs: Range<u32>,
     /// Whether any input has a witness.
     pub(crate) witness: bool,
+    /// What [`legacy_sigops`](crate::rules::legacy_sigops) counts; fewer than twenty for each byte of a block.
+    pub(crate) sigops: u32,
 }
 
 /// Where one input lies.
@@ -107,6 +112,13 @@ impl<'a> Cursor<'a> {
         self.take(len)?;
         Ok(start..self.place()?)
     }
+
+    /// The place of a script, whose signature operations are added to `sigops`.
+    fn script(&mut self, len: u64, sigops: &mut u64) -> Result<Range<u32>, BlockDecodeError> {
+        let start = self.place()?;
+        *sigops += script_sigops(Script::from_bytes(self.take(len)?), false);
+        Ok(start..self.place()?)
+    }
 }
 
 impl Spans {
@@ -148,10 +160,11 @@ impl Spans {
             body = cursor.place()?;
             count = cursor.number()?;
         }
+        let mut sigops = 0;
         for _ in 0..count {
             let outpoint = cursor.skip(OUTPOINT_BYTES as u64)?.start;
             let length = cursor.number()?;
-            let script = cursor.skip(length)?;
+            let script = cursor.script(length, &mut sigops)?;
             cursor.take(4)?; // sequence
             self.inputs.push(InputSpan {
                 outpoint,
@@ -162,7 +175,7 @@ impl Spans {
         for _ in 0..cursor.number()? {
             let value = cursor.skip(8)?.start;
             let length = cursor.number()?;
-            let script = cursor.skip(length)?;
+            let script = cursor.script(length, &mut sigops)?;
             self.outputs.push(OutputSpan { value, script });
         }
         let body = body..cursor.place()?;
@@ -189,6 +202,7 @@ impl Spans {
             inputs: first_input..index(self.inputs.len()),
             outputs: first_output..index(self.outputs.len()),
             witness,
+            sigops: u32::try_from(sigops).unwrap_or(u32::MAX),
         });
         Ok(())
     }

@@ -5,6 +5,7 @@
 use bitcoin::block::Header;
 use bitcoin::consensus::{Decodable, deserialize, serialize};
 use bitcoin::{Block, Transaction, VarInt};
+use dunlin_chain::rules::legacy_sigops;
 use dunlin_chain::{MAX_BLOCK_BYTES, ParsedBlock, TxParts};
 
 /// The block that `raw` holds, if the `bitcoin` crate can read it and it keeps to our own bounds.
@@ -65,6 +66,7 @@ fn compare(raw: &[u8]) -> bool {
             assert_eq!(input.witness.is_empty(), expected.witness.is_empty());
             assert_eq!(input.witness.last(), expected.witness.last());
         }
+        assert_eq!(read.legacy_sigops(), legacy_sigops(tx));
         assert_eq!(read.outputs().len(), tx.output.len());
         for (output, expected) in read.outputs().zip(&tx.output) {
             assert_eq!(output.value, expected.value.to_sat());

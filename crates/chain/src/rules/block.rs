@@ -6,7 +6,7 @@ use bitcoin::opcodes::all::{OP_PUSHNUM_1, OP_RETURN};
 use bitcoin::{Amount, VarInt, Wtxid};
 
 use super::merkle::merkle_root;
-use super::{check_header, check_signet_solution, check_tx, is_final, legacy_sigops};
+use super::{check_header, check_signet_solution, check_tx, is_final};
 use crate::{Params, ParsedBlock, Reject, TxParts};
 
 /// Largest weight of a block (BIP 141).
@@ -46,7 +46,7 @@ pub fn check_block(params: &Params, block: &ParsedBlock) -> Result<(), Reject> {
         check_tx(&tx).map_err(|reject| reject.in_block(format_args!("transaction {}", tx.txid())))?;
     }
     // Without the coins only the old count is possible; the full cost is checked as the block is connected.
-    let sigops: u64 = block.transactions().map(|tx| legacy_sigops(&tx)).sum();
+    let sigops: u64 = block.transactions().map(|tx| tx.legacy_sigops()).sum();
     if sigops.saturating_mul(WITNESS_SCALE_FACTOR) > MAX_BLOCK_SIGOPS_COST {
         return Err(Reject::consensus("bad-blk-sigops", "out-of-bounds SigOpCount"));
     }
@@ -135,7 +135,7 @@ fn check_witness_commitment(block: &ParsedBlock, segwit: bool) -> Result<(), Rej
         ));
     };
     // Two equal neighbours can not hide here: the same list passed the check of the transaction tree.
-    let mut bytes = witness_root(block.wtxids.iter().copied()).to_byte_array().to_vec();
+    let mut bytes = block.witness_root().to_byte_array().to_vec();
     bytes.extend_from_slice(reserved);
     if sha256d::Hash::hash(&bytes).as_byte_array() != committed {
         return Err(Reject::mutated(

@@ -40,7 +40,7 @@ pub fn script_sigops(script: &Script, accurate: bool) -> u64 {
 }
 
 /// Operations in all input and output scripts, counted the old way.
-pub fn legacy_sigops(tx: &impl TxParts) -> u64 {
+pub fn legacy_sigops(tx: &(impl TxParts + ?Sized)) -> u64 {
     let inputs: u64 = tx.inputs().map(|input| script_sigops(input.script_sig, false)).sum();
     let outputs: u64 = tx
         .outputs()
@@ -104,7 +104,7 @@ fn program_sigops(program: &Script, witness: Stack<'_>) -> u64 {
 /// The cost of a transaction against [`MAX_BLOCK_SIGOPS_COST`](super::MAX_BLOCK_SIGOPS_COST) under the script flags
 /// of its block; `spent` holds the outputs that it spends, in input order, and is empty for a coinbase.
 pub fn transaction_sigop_cost(tx: &impl TxParts, spent: &[impl Spent], flags: Flags) -> u64 {
-    let mut cost = legacy_sigops(tx) * WITNESS_SCALE_FACTOR;
+    let mut cost = tx.legacy_sigops() * WITNESS_SCALE_FACTOR;
     if tx.is_coinbase() {
         return cost;
     }
