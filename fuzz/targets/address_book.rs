@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use bitcoin::hashes::{Hash, sha256};
-use dunlin_peer::{AddressBook, Now, Reach};
+use dunlin_peer::{AddressBook, AsMap, Host, NetAddr, Now, Reach};
 use libfuzzer_sys::fuzz_target;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -19,13 +19,48 @@ struct Input {
     entries: Vec<Entry>,
     now: u64,
     ops: Vec<Op>,
+    /// A map of autonomous systems, if it is one.
+    as_map: Vec<u8>,
 }
 
 #[derive(Arbitrary, Debug)]
 struct Entry {
-    v4: bool,
-    ip: [u8; 16],
-    rest: [u8; 55],
+    addr: Name,
+    port: u16,
+    numbers: [u8; 16],
+    source: Name,
+    rest: [u8; 21],
+}
+
+/// A host as the book writes it.
+#[derive(Arbitrary, Debug)]
+enum Name {
+    V4([u8; 4]),
+    V6([u8; 16]),
+    Onion([u8; 32]),
+    I2p([u8; 32]),
+    Cjdns([u8; 15]),
+    Any(u8, Vec<u8>),
+}
+
+impl Name {
+    fn put(&self, out: &mut Vec<u8>) -> bool {
+        let cjdns;
+        let (network, bytes): (u8, &[u8]) = match self {
+            Self::V4(bytes) => (1, bytes),
+            Self::V6(bytes) => (2, bytes),
+            Self::Onion(bytes) => (4, bytes),
+            Self::I2p(bytes) => (5, bytes),
+            Self::Cjdns(bytes) => {
+                cjdns = [&[0xfc], &bytes[..]].concat();
+                (6, &cjdns)
+            }
+            Self::Any(network, bytes) => (*network, &bytes[..bytes.len().min(255)]),
+        };
+        out.extend([network, bytes.len() as u8]);
+        out.extend(bytes);
+        matches!(Host::from_bytes(network, bytes), Ok(Some(_)))
+    }
 }
 
 #[derive(Arbitrary, Debug)]
@@ -49,25 +84,28 @@ enum Op {
 
 fuzz_target!(|input: Input| {
     let reach = if input.public { Reach::Public } else { Reach::Anywhere };
-    let mut bytes = b"DLNADDR\x01".to_vec();
+    let mut bytes = b"DLNADDR\x02".to_vec();
     bytes.extend(input.key);
     bytes.extend((input.entries.len() as u32).to_be_bytes());
+    let mut whole = true;
     for entry in &input.entries {
-        if entry.v4 {
-            bytes.extend([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]);
-            bytes.extend(&entry.ip[..4]);
-        } else {
-            bytes.extend(entry.ip);
-        }
+        whole &= entry.addr.put(&mut bytes);
+        bytes.extend(entry.port.to_be_bytes());
+        bytes.extend(entry.numbers);
+        whole &= entry.source.put(&mut bytes);
         bytes.extend(entry.rest);
     }
     // Damaged: no checksum.
     assert!(AddressBook::from_bytes(&bytes, reach).is_err());
     bytes.extend(sha256::Hash::hash(&bytes).as_byte_array());
     let Ok(mut book) = AddressBook::from_bytes(&bytes, reach) else {
-        panic!("a whole book")
+        return assert!(!whole, "a whole book");
     };
     check(&book, reach);
+    if let Ok(map) = AsMap::new(input.as_map) {
+        book.set_as_map(Some(map.into()));
+        check(&book, reach);
+    }
 
     let mut rng = ChaCha8Rng::from_seed(input.key);
     let mut now = Now::from_unix_secs(input.now);
@@ -75,7 +113,7 @@ fuzz_target!(|input: Input| {
         let nth = |n: u8| book.iter().nth(usize::from(n)).map(|entry| entry.addr);
         match op {
             Op::Add { ip, port, time, source } => {
-                book.add((ip, port).into(), 1, time, source);
+                book.add(NetAddr { host: ip.into(), port }, 1, time, source);
             }
             Op::Pick => {
                 if let Some(addr) = book.pick(&mut rng, now) {

@@ -4,7 +4,6 @@
 #![no_main]
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use dunlin_fuzz::regtest::{Ask, KNOWN, MATURE, START, Say, addr, chain, command,
 use dunlin_fuzz::take;
 use dunlin_mempool::Pool;
 use dunlin_peer::{
-    AddressBook, Codec as _, DialToken, Direction, DisconnectCause, Input, Link, LinkId, Machine, Now, Output, Reach,
+    AddressBook, Codec as _, DialToken, Direction, DisconnectCause, Input, Link, LinkId, Machine, NetAddr, Now, Output, Reach,
     SendBuf,
 };
 use dunlin_relay::{Codec, Command, Config, Done, Engine, Job, Message, Relay, services};
@@ -98,7 +97,7 @@ struct World {
     engine: Engine,
     magic: [u8; 4],
     peers: BTreeMap<LinkId, Peer>,
-    dials: Vec<(SocketAddr, DialToken)>,
+    dials: Vec<(NetAddr, DialToken)>,
     jobs: VecDeque<Job>,
     next_link: u64,
 }
@@ -116,7 +115,7 @@ fuzz_target!(|script: Script| {
     let config = Config {
         seed: [3; 32],
         listen_port: Some(8333),
-        external: Some(addr(200)),
+        external: vec![addr(200).into()],
         immediate: script.immediate,
         max_inbound: 6,
         ..Config::default()
@@ -145,7 +144,7 @@ fuzz_target!(|script: Script| {
 });
 
 impl World {
-    fn input(&mut self, input: Input<Message, Command, Done>) {
+    fn input(&mut self, input: Input<Message, Command, Done, NetAddr>) {
         self.relay.handle(self.now, input);
         self.drain();
     }
@@ -185,7 +184,7 @@ impl World {
         assert!(most < 10_000, "the work never ends");
     }
 
-    fn connect(&mut self, addr: SocketAddr, token: Option<DialToken>) {
+    fn connect(&mut self, addr: NetAddr, token: Option<DialToken>) {
         let id = LinkId(self.next_link);
         self.next_link += 1;
         self.peers.insert(
@@ -203,6 +202,7 @@ impl World {
         self.input(Input::Connected(Link {
             id,
             addr,
+            bind: None,
             direction,
             token,
         }));

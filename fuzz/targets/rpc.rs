@@ -62,7 +62,7 @@ impl BitcoinBackend for Still {
     async fn peers(&self) -> Result<Vec<PeerRow>, BackendError> {
         Ok(Vec::new())
     }
-    async fn add_node(&self, _: SocketAddr, _: AddKind) -> Result<(), BackendError> {
+    async fn add_node(&self, _: NetAddr, _: AddKind) -> Result<(), BackendError> {
         Ok(())
     }
     async fn disconnect(&self, _: Which) -> Result<(), BackendError> {

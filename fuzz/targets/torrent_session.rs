@@ -244,6 +244,7 @@ impl World {
         let link = Link {
             id: LinkId(self.next_link),
             addr,
+            bind: None,
             direction: if token.is_some() {
                 Direction::Outbound
             } else {

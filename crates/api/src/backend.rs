@@ -14,7 +14,7 @@ use bytes::Bytes;
 use dunlin_chain::indexes::Indexes;
 use dunlin_chain::{BlockError, Network, OperateError, ParsedBlock, View};
 use dunlin_mempool::{Accepted, Pool, PoolReject};
-pub use dunlin_peer::AddressBook;
+pub use dunlin_peer::{AddressBook, NetAddr, NetClass, NetClasses};
 pub use dunlin_relay::{AddKind, Ban, ChainOp, Kind, Operated, PeerInfo, Subnet, Transport, Which};
 pub use dunlin_torrent::command::{Priority, Source};
 pub use dunlin_torrent::status::{PeerStatus, State, TorrentStatus};
@@ -139,12 +139,19 @@ pub enum ChainOpError {
 pub struct PeerRow {
     /// What the relay knows.
     pub info: PeerInfo,
-    /// Our end of the connection, where known.
-    pub addr_bind: Option<SocketAddr>,
     /// Bytes received.
     pub bytes_in: u64,
     /// Bytes sent.
     pub bytes_out: u64,
+}
+
+/// Which networks we reach, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Ways {
+    /// The networks that we reach.
+    pub reachable: NetClasses,
+    /// The proxy of each network that has one.
+    pub proxies: Vec<(NetClass, SocketAddr)>,
 }
 
 /// Bytes over all Bitcoin connections since the start, closed ones included.
@@ -184,10 +191,16 @@ pub trait BitcoinBackend: Send + Sync {
 
     /// Adds, tries or forgets a peer. [`BackendError::AlreadyExists`] and [`BackendError::NotFound`] say that the
     /// list did not change.
-    async fn add_node(&self, addr: SocketAddr, what: AddKind) -> Result<(), BackendError>;
+    async fn add_node(&self, addr: NetAddr, what: AddKind) -> Result<(), BackendError>;
 
     /// The addresses that a person added, and whether each is connected.
-    async fn added_nodes(&self) -> Result<Vec<(SocketAddr, bool)>, BackendError>;
+    async fn added_nodes(&self) -> Result<Vec<(NetAddr, bool)>, BackendError>;
+
+    /// Our addresses as others reach them, as far as known.
+    async fn own_addresses(&self) -> Result<Vec<NetAddr>, BackendError>;
+
+    /// Which networks we reach, and how.
+    fn ways(&self) -> Ways;
 
     /// A copy of the address book.
     async fn address_book(&self) -> Result<Box<AddressBook>, BackendError>;

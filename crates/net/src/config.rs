@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::{Proxies, SamConfig};
+
 /// Addresses and limits of one reactor.
 #[derive(Clone, Debug)]
 pub struct ReactorConfig {
@@ -17,6 +19,10 @@ pub struct ReactorConfig {
     /// Inbound links beyond this are closed as soon as they are accepted, before the machine hears of them. A machine
     /// that evicts by merit keeps its own, lower limit: it needs the newcomer at the door to choose whom to drop.
     pub max_inbound: usize,
+    /// What dials go through.
+    pub proxies: Proxies,
+    /// Takes part in I2P.
+    pub i2p: Option<SamConfig>,
     /// Dials under way at once; further ones wait their turn.
     pub max_dialing: usize,
     /// How long a dial may take.
@@ -43,6 +49,8 @@ impl ReactorConfig {
             datagrams: false,
             groups: Vec::new(),
             max_inbound: 128,
+            proxies: Proxies::default(),
+            i2p: None,
             max_dialing: 64,
             dial_timeout: Duration::from_secs(10),
             send_mark: 1 << 20,

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use crate::config::ReactorConfig;
 use crate::handle::Completer;
 use crate::link::{Link, run};
 use crate::registry::{Counters, Registry};
+use crate::sam::Session;
 use crate::{Clock, datagrams, dial};
 
 type MakeCodec<C> = Box<dyn Fn(Direction) -> C>;
@@ -42,6 +42,7 @@ pub(crate) struct Driver<M: Machine, C> {
     answers: UnboundedSender<M::Done>,
     registry: Arc<Registry>,
     pub(crate) dials: Semaphore,
+    pub(crate) i2p: Option<Rc<Session>>,
     /// The deadline that the main loop sleeps for.
     armed: Cell<Option<Now>>,
     /// Wakes the main loop: an earlier deadline, or the last link went while stopping.
@@ -72,6 +73,7 @@ where
         registry: Arc<Registry>,
     ) -> Rc<Self> {
         let dials = Semaphore::new(config.max_dialing.max(1));
+        let i2p = config.i2p.clone().map(|config| Rc::new(Session::new(config)));
         Rc::new(Self {
             config,
             clock,
@@ -86,6 +88,7 @@ where
             answers,
             registry,
             dials,
+            i2p,
             armed: Cell::new(None),
             changed: Notify::new(),
             stopping: Cell::new(false),
@@ -94,7 +97,7 @@ where
     }
 
     /// Feeds the machine and carries out what it wants.
-    pub(crate) fn input(self: &Rc<Self>, input: Input<M::Msg, M::Command, M::Done>) {
+    pub(crate) fn input(self: &Rc<Self>, input: Input<M::Msg, M::Command, M::Done, M::Addr>) {
         self.machine.borrow_mut().handle(self.clock.now(), input);
         self.carry_out();
     }
@@ -154,7 +157,7 @@ where
     pub(crate) fn open(
         self: &Rc<Self>,
         stream: TcpStream,
-        addr: SocketAddr,
+        addr: M::Addr,
         direction: Direction,
         token: Option<dunlin_peer::DialToken>,
     ) {
@@ -168,16 +171,18 @@ where
             self.inbound.set(self.inbound.get() + 1);
         }
         let now = self.clock.now();
-        let counters = Arc::new(Counters::new(addr, direction, now.unix_secs()));
+        let counters = Arc::new(Counters::new(addr.into(), direction, now.unix_secs()));
         self.registry.opened(id, Arc::clone(&counters));
         let codec = (self.make_codec)(direction);
         let link = Rc::new(Link::new(id, codec, counters, now));
         self.links.borrow_mut().insert(id, Rc::clone(&link));
         tracing::debug!(reactor = %self.config.name, link = %id, %addr, %direction, "link opened");
+        let bind = stream.local_addr().ok();
         tokio::task::spawn_local(run(Rc::clone(self), link, stream, direction));
         self.input(Input::Connected(LinkInfo {
             id,
             addr,
+            bind,
             direction,
             token,
         }));

@@ -1,6 +1,9 @@
-//! How many files and sockets this process may hold open.
+//! How many files and sockets this process may hold open, and the few files that are ours: keys.
 
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -26,4 +29,18 @@ pub fn raise_file_limit() -> io::Result<u64> {
         },
     )?;
     Ok(wanted)
+}
+
+/// Writes a file that only its owner may read; a crash leaves none or the whole one.
+pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
 }

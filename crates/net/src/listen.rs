@@ -63,7 +63,7 @@ where
             Ok((stream, addr)) => {
                 pause = MIN_PAUSE;
                 if !driver.inbound_full() {
-                    driver.open(stream, addr, Direction::Inbound, None);
+                    driver.open(stream, addr.into(), Direction::Inbound, None);
                     continue;
                 }
                 tracing::debug!(reactor = %driver.config.name, %addr, "refused: inbound links are full");

@@ -17,7 +17,7 @@ use crate::config::ReactorConfig;
 use crate::driver::{Driver, Hooks, TICK};
 use crate::handle::{Completer, Handle, Order};
 use crate::registry::Registry;
-use crate::{Clock, NetError, datagrams, listen};
+use crate::{Clock, NetError, datagrams, listen, sam};
 
 /// Orders and answers taken in before the links have their turn again.
 const BATCH: usize = 64;
@@ -103,6 +103,8 @@ fn run<M, C>(
         let accepting = accept_all(&driver, listeners);
         let mut receiving = datagrams::receive_all(&driver, sockets);
         receiving.extend(datagrams::receive_only(&driver, groups));
+        let sam = driver.i2p.clone().filter(|_| accepts_i2p(&driver.config));
+        receiving.extend(sam.map(|session| tokio::task::spawn_local(sam::run(Rc::clone(&driver), session))));
         // What the machine wanted before its first input.
         driver.carry_out();
         serve(&driver, &mut orders, &mut answers).await;
@@ -123,6 +125,10 @@ fn run<M, C>(
         // Peers that do not answer our close in time are cut off.
         let _ = timeout(FAREWELL, farewell).await;
     });
+}
+
+fn accepts_i2p(config: &ReactorConfig) -> bool {
+    config.i2p.as_ref().is_some_and(|i2p| i2p.accept)
 }
 
 fn accept_all<M, C>(driver: &Rc<Driver<M, C>>, listeners: Vec<StdListener>) -> Vec<JoinHandle<()>>

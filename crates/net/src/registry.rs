@@ -1,11 +1,10 @@
 //! What other threads may see of the links: addresses and counters.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dunlin_peer::{Direction, LinkId};
+use dunlin_peer::{Direction, LinkId, NetAddr};
 
 /// A link's figures.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +12,7 @@ pub struct LinkStats {
     /// The link.
     pub id: LinkId,
     /// The other side.
-    pub addr: SocketAddr,
+    pub addr: NetAddr,
     /// Who opened it.
     pub direction: Direction,
     /// Bytes read from the socket.
@@ -36,7 +35,7 @@ pub struct Totals {
 /// One link's entry; the reactor's thread writes the counters, anyone reads them.
 #[derive(Debug)]
 pub(crate) struct Counters {
-    addr: SocketAddr,
+    addr: NetAddr,
     direction: Direction,
     connected_at: u64,
     bytes_in: AtomicU64,
@@ -44,7 +43,7 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn new(addr: SocketAddr, direction: Direction, connected_at: u64) -> Self {
+    pub(crate) fn new(addr: NetAddr, direction: Direction, connected_at: u64) -> Self {
         Self {
             addr,
             direction,

@@ -224,7 +224,7 @@ fn five_hundred_links() {
     );
     let client = start(ReactorConfig::new("client"), Manners::default());
     for token in 0..LINKS {
-        client.handle.command(Command::Dial(server.addr(), token as u64));
+        client.handle.command(Command::Dial(server.addr().into(), token as u64));
     }
     let links: Vec<_> = (0..LINKS).map(|_| client.connected().id).collect();
     for round in 0..20u8 {

@@ -36,7 +36,7 @@ fn messages_of_every_size_come_back_whole_and_in_order() {
     let sent = sizes.iter().map(|size| *size as u64 + 4).sum::<u64>();
     let stats = &client.handle.links()[0];
     assert_eq!((stats.bytes_in, stats.bytes_out), (sent, sent));
-    assert_eq!((stats.id, stats.addr), (link, server.addr()));
+    assert_eq!((stats.id, stats.addr), (link, server.addr().into()));
     assert_eq!(server.handle.links()[0].direction, Direction::Inbound);
 
     client.handle.shutdown();
@@ -120,9 +120,9 @@ fn close_gives_up_on_a_peer_that_does_not_read() {
 fn a_dial_that_fails_says_so_with_its_token() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let client = start(ReactorConfig::new("client"), Manners::default());
-    client.handle.command(Command::Dial(closed, 5));
+    client.handle.command(Command::Dial(closed.into(), 5));
     match client.next() {
-        Event::DialFailed(addr, token) => assert_eq!((addr, token), (closed, DialToken(5))),
+        Event::DialFailed(addr, token) => assert_eq!((addr, token), (closed.into(), DialToken(5))),
         other => panic!("{other:?}"),
     }
 }

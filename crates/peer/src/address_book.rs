@@ -10,15 +10,14 @@
 mod file;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use rand::{Rng, RngCore};
 use sha2::{Digest, Sha256};
 
 pub use file::AddressBookError;
 
-use crate::Now;
-use crate::netgroup::{NetGroup, canonical, is_public};
+use crate::{AsMap, Host, NetAddr, NetClass, NetGroup, Now};
 
 /// Places in one bucket.
 pub const BUCKET_SIZE: u32 = 64;
@@ -64,13 +63,13 @@ pub enum Reach {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressEntry {
     /// The peer's listening address.
-    pub addr: SocketAddr,
+    pub addr: NetAddr,
     /// The service bits that it, or somebody in its name, announced.
     pub services: u64,
     /// When it was last seen alive, as claimed by others until we connect ourselves.
     pub time: u64,
     /// Who told us.
-    pub source: IpAddr,
+    pub source: Host,
     /// Dials since the last success.
     pub attempts: u32,
     /// The last dial.
@@ -115,9 +114,10 @@ type Place = u32;
 pub struct AddressBook {
     key: [u8; 32],
     reach: Reach,
+    as_map: Option<Arc<AsMap>>,
     new: BTreeMap<Place, AddressEntry>,
     tried: BTreeMap<Place, AddressEntry>,
-    index: BTreeMap<SocketAddr, (bool, Place)>,
+    index: BTreeMap<NetAddr, (bool, Place)>,
     /// The latest instant any caller named, in Unix seconds.
     clock: u64,
 }
@@ -128,6 +128,7 @@ impl AddressBook {
         Self {
             key,
             reach,
+            as_map: None,
             new: BTreeMap::new(),
             tried: BTreeMap::new(),
             index: BTreeMap::new(),
@@ -135,10 +136,35 @@ impl AddressBook {
         }
     }
 
+    /// Groups addresses by this map from now on; what is in the book gets new places.
+    pub fn set_as_map(&mut self, map: Option<Arc<AsMap>>) {
+        self.as_map = map;
+        self.index.clear();
+        let (tried, new) = (std::mem::take(&mut self.tried), std::mem::take(&mut self.new));
+        for entry in tried.into_values().chain(new.into_values()) {
+            self.import(entry);
+        }
+    }
+
+    /// The map by which addresses are grouped.
+    pub fn as_map(&self) -> Option<&Arc<AsMap>> {
+        self.as_map.as_ref()
+    }
+
+    /// The network group of a host.
+    pub fn group(&self, host: &Host) -> NetGroup {
+        NetGroup::of(*host, self.as_map.as_deref())
+    }
+
+    /// The autonomous system of a host, when a map names it.
+    pub fn system(&self, host: &Host) -> Option<u32> {
+        self.as_map.as_ref()?.system(host.ip()?)
+    }
+
     /// Notes an address heard from `source`, alive at `time` (Unix seconds, a claim). Returns whether the book now
     /// holds an address that it did not hold before.
-    pub fn add(&mut self, addr: SocketAddr, services: u64, time: u64, source: IpAddr) -> bool {
-        let addr = canonical(addr);
+    pub fn add(&mut self, addr: impl Into<NetAddr>, services: u64, time: u64, source: impl Into<Host>) -> bool {
+        let addr = addr.into();
         if !self.takes(addr) {
             return false;
         }
@@ -151,7 +177,7 @@ impl AddressBook {
             addr,
             services,
             time,
-            source: source.to_canonical(),
+            source: source.into(),
             attempts: 0,
             last_try: 0,
             last_success: 0,
@@ -160,9 +186,9 @@ impl AddressBook {
     }
 
     /// Notes that we dial `addr`.
-    pub fn attempt(&mut self, addr: SocketAddr, now: Now) {
+    pub fn attempt(&mut self, addr: impl Into<NetAddr>, now: Now) {
         let now = self.tick(now);
-        if let Some(entry) = self.entry_mut(&canonical(addr)) {
+        if let Some(entry) = self.entry_mut(&addr.into()) {
             entry.last_try = now;
             entry.attempts = entry.attempts.saturating_add(1);
         }
@@ -170,9 +196,9 @@ impl AddressBook {
 
     /// Notes that `addr`, dialled by us, answered as a peer of our network; it moves to the tried table unless
     /// its place there belongs to an address that answered lately.
-    pub fn connected(&mut self, addr: SocketAddr, now: Now) {
+    pub fn connected(&mut self, addr: impl Into<NetAddr>, now: Now) {
         let now = self.tick(now);
-        let addr = canonical(addr);
+        let addr = addr.into();
         if !self.takes(addr) {
             return;
         }
@@ -182,7 +208,7 @@ impl AddressBook {
                 addr,
                 services: 0,
                 time: now,
-                source: addr.ip(),
+                source: addr.host,
                 attempts: 0,
                 last_try: now,
                 last_success: now,
@@ -197,29 +223,29 @@ impl AddressBook {
     }
 
     /// Sets the service bits that the peer itself announced.
-    pub fn set_services(&mut self, addr: SocketAddr, services: u64) {
-        if let Some(entry) = self.entry_mut(&canonical(addr)) {
+    pub fn set_services(&mut self, addr: impl Into<NetAddr>, services: u64) {
+        if let Some(entry) = self.entry_mut(&addr.into()) {
             entry.services = services;
         }
     }
 
     /// Notes that a peer we were connected to was alive at `now`. Call it when the connection ends, so that the
     /// times we give out do not tell whom we are connected to.
-    pub fn seen(&mut self, addr: SocketAddr, now: Now) {
+    pub fn seen(&mut self, addr: impl Into<NetAddr>, now: Now) {
         let now = self.tick(now);
-        if let Some(entry) = self.entry_mut(&canonical(addr)) {
+        if let Some(entry) = self.entry_mut(&addr.into()) {
             entry.time = now;
         }
     }
 
     /// Forgets an address.
-    pub fn remove(&mut self, addr: SocketAddr) -> bool {
-        self.take_out(&canonical(addr)).is_some()
+    pub fn remove(&mut self, addr: impl Into<NetAddr>) -> bool {
+        self.take_out(&addr.into()).is_some()
     }
 
     /// Draws an address to dial: from either table with equal chance, from each bucket with equal chance, less
     /// likely the more often it failed, never one dialled within the last minute. `None` when nothing fits.
-    pub fn pick(&mut self, rng: &mut impl RngCore, now: Now) -> Option<SocketAddr> {
+    pub fn pick(&mut self, rng: &mut impl RngCore, now: Now) -> Option<NetAddr> {
         self.pick_with(rng, now, |_| true)
     }
 
@@ -230,7 +256,7 @@ impl AddressBook {
         rng: &mut impl RngCore,
         now: Now,
         mut fits: impl FnMut(&AddressEntry) -> bool,
-    ) -> Option<SocketAddr> {
+    ) -> Option<NetAddr> {
         let now = self.tick(now);
         let mut factor = 1000u64;
         for _ in 0..PICK_DRAWS {
@@ -259,7 +285,7 @@ impl AddressBook {
     }
 
     /// Up to `max` addresses worth giving to others, in random order: address, services, Unix seconds last seen.
-    pub fn sample(&mut self, rng: &mut impl RngCore, max: usize, now: Now) -> Vec<(SocketAddr, u64, u64)> {
+    pub fn sample(&mut self, rng: &mut impl RngCore, max: usize, now: Now) -> Vec<(NetAddr, u64, u64)> {
         let now = self.tick(now);
         let mut all: Vec<&AddressEntry> = self.iter().filter(|entry| !entry.is_stale(now)).collect();
         let count = max.min(all.len());
@@ -289,8 +315,8 @@ impl AddressBook {
     }
 
     /// What is known about an address.
-    pub fn entry(&self, addr: &SocketAddr) -> Option<&AddressEntry> {
-        let (tried, place) = self.index.get(&canonical(*addr))?;
+    pub fn entry(&self, addr: &NetAddr) -> Option<&AddressEntry> {
+        let (tried, place) = self.index.get(addr)?;
         self.table(*tried).get(place)
     }
 
@@ -301,11 +327,9 @@ impl AddressBook {
 
     /// Puts in an entry as it was saved; it yields to what already stands in its place.
     pub fn import(&mut self, entry: AddressEntry) -> bool {
-        let addr = canonical(entry.addr);
-        if !self.takes(addr) || self.index.contains_key(&addr) {
+        if !self.takes(entry.addr) || self.index.contains_key(&entry.addr) {
             return false;
         }
-        let entry = AddressEntry { addr, ..entry };
         if entry.tried {
             self.insert_tried(entry);
             true
@@ -314,13 +338,14 @@ impl AddressBook {
         }
     }
 
-    fn takes(&self, addr: SocketAddr) -> bool {
-        let ip = addr.ip();
-        addr.port() != 0
-            && match self.reach {
-                Reach::Public => is_public(ip),
-                Reach::Anywhere => !ip.is_unspecified() && !ip.is_multicast(),
-            }
+    fn takes(&self, addr: NetAddr) -> bool {
+        // Ports mean nothing on I2P.
+        let port = (addr.port == 0) == (addr.host.class() == NetClass::I2p);
+        port && match (self.reach, addr.host) {
+            (Reach::Anywhere, Host::Ip(ip)) => !ip.is_unspecified() && !ip.is_multicast(),
+            (Reach::Public, host) => host.is_public(),
+            (Reach::Anywhere, _) => true,
+        }
     }
 
     fn tick(&mut self, now: Now) -> u64 {
@@ -329,7 +354,7 @@ impl AddressBook {
     }
 
     /// Takes over a newer claim of life, unless it lies in the future.
-    fn refresh(&mut self, addr: SocketAddr, time: u64) {
+    fn refresh(&mut self, addr: NetAddr, time: u64) {
         let limit = self.clock.saturating_add(MAX_FUTURE_SECS);
         if let Some(entry) = self.entry_mut(&addr)
             && time <= limit
@@ -343,13 +368,13 @@ impl AddressBook {
         if tried { &self.tried } else { &self.new }
     }
 
-    fn entry_mut(&mut self, addr: &SocketAddr) -> Option<&mut AddressEntry> {
+    fn entry_mut(&mut self, addr: &NetAddr) -> Option<&mut AddressEntry> {
         let (tried, place) = *self.index.get(addr)?;
         let table = if tried { &mut self.tried } else { &mut self.new };
         table.get_mut(&place)
     }
 
-    fn take_out(&mut self, addr: &SocketAddr) -> Option<AddressEntry> {
+    fn take_out(&mut self, addr: &NetAddr) -> Option<AddressEntry> {
         let (tried, place) = self.index.remove(addr)?;
         let table = if tried { &mut self.tried } else { &mut self.new };
         table.remove(&place)
@@ -388,15 +413,15 @@ impl AddressBook {
     }
 
     fn new_place(&self, entry: &AddressEntry) -> Place {
-        let group = NetGroup::of(entry.addr.ip()).to_bytes();
-        let source = NetGroup::of(entry.source).to_bytes();
+        let group = self.group(&entry.addr.host).to_bytes();
+        let source = self.group(&entry.source).to_bytes();
         let row = self.hash(b"new row", &[&group, &source]) % NEW_BUCKETS_PER_SOURCE;
         let bucket = self.hash(b"new bucket", &[&source, &row.to_be_bytes()]) % NEW_BUCKETS;
         self.place(b"new", bucket, entry)
     }
 
     fn tried_place(&self, entry: &AddressEntry) -> Place {
-        let group = NetGroup::of(entry.addr.ip()).to_bytes();
+        let group = self.group(&entry.addr.host).to_bytes();
         let addr = addr_bytes(&entry.addr);
         let row = self.hash(b"tried row", &[&addr]) % TRIED_BUCKETS_PER_GROUP;
         let bucket = self.hash(b"tried bucket", &[&group, &row.to_be_bytes()]) % TRIED_BUCKETS;
@@ -438,16 +463,10 @@ fn draw<'a>(
         .map(|(_, entry)| entry)
 }
 
-fn addr_bytes(addr: &SocketAddr) -> [u8; 18] {
-    let mut bytes = [0; 18];
-    let (ip, port) = bytes.split_at_mut(16);
-    let octets = match addr.ip() {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    };
-    ip.copy_from_slice(&octets);
-    port.copy_from_slice(&addr.port().to_be_bytes());
-    bytes
+/// The network, the host and the port, as BIP 155 writes them.
+fn addr_bytes(addr: &NetAddr) -> Vec<u8> {
+    addr.host
+        .with_bytes(|network, bytes| [&[network], bytes, &addr.port.to_be_bytes()].concat())
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@
 //! reactor of `dunlin-net` drives it over TCP, the simulator of `dunlin-sim` drives the very same code from a seed.
 
 mod address_book;
+mod as_map;
 mod budget;
 mod codec;
 mod link;
 mod machine;
+mod net_addr;
 mod netgroup;
 mod outbox;
 mod time;
@@ -16,10 +18,12 @@ pub use address_book::{
     AddressBook, AddressBookError, AddressEntry, BUCKET_SIZE, NEW_BUCKETS, NEW_BUCKETS_PER_SOURCE, Reach,
     TRIED_BUCKETS, TRIED_BUCKETS_PER_GROUP,
 };
+pub use as_map::{AsMap, AsMapError, MAX_AS_MAP};
 pub use budget::Budget;
 pub use codec::{Codec, CodecError, SendBuf};
 pub use link::{DialToken, Direction, Link, LinkId};
-pub use machine::{CloseReason, DisconnectCause, Input, Machine, Output};
+pub use machine::{Address, CloseReason, DisconnectCause, Input, Machine, Output};
+pub use net_addr::{Host, HostError, NetAddr, NetClass, NetClasses, WrongLength};
 pub use netgroup::{NetGroup, canonical, is_public};
 pub use outbox::Outbox;
 pub use time::Now;

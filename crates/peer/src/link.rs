@@ -43,11 +43,13 @@ pub struct DialToken(pub u64);
 
 /// What a machine learns of a new link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Link {
+pub struct Link<Addr = SocketAddr> {
     /// The link's name in every later input and output.
     pub id: LinkId,
     /// The other side's address as the transport sees it.
-    pub addr: SocketAddr,
+    pub addr: Addr,
+    /// Where it came in on our side; `None` where that is not known.
+    pub bind: Option<SocketAddr>,
     /// Who opened it.
     pub direction: Direction,
     /// The token of our dial; `None` on inbound links.

@@ -6,7 +6,17 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use crate::{DialToken, Link, LinkId, Now};
+use crate::{DialToken, Link, LinkId, NetAddr, Now};
+
+/// How a machine names its peers: by socket addresses where the internet is all there is, by [`NetAddr`] where peers are
+/// on other networks, too.
+pub trait Address:
+    Copy + Ord + fmt::Debug + fmt::Display + From<SocketAddr> + Into<NetAddr> + TryFrom<NetAddr> + 'static
+{
+}
+
+impl Address for SocketAddr {}
+impl Address for NetAddr {}
 
 /// A protocol as a state machine.
 ///
@@ -21,6 +31,8 @@ use crate::{DialToken, Link, LinkId, Now};
 pub trait Machine {
     /// What travels on a link, already decoded. Bulk payload in it is reference-counted, never copied.
     type Msg;
+    /// How peers are named.
+    type Addr: Address;
     /// What the program asks of the machine.
     type Command;
     /// What the machine tells the program.
@@ -31,27 +43,28 @@ pub trait Machine {
     type Done;
 
     /// Takes one input.
-    fn handle(&mut self, now: Now, input: Input<Self::Msg, Self::Command, Self::Done>);
+    fn handle(&mut self, now: Now, input: Input<Self::Msg, Self::Command, Self::Done, Self::Addr>);
     /// Does what is due at `now`. Calling it early is harmless.
     fn handle_timeout(&mut self, now: Now);
     /// The next instant at which `handle_timeout` has something to do.
     fn poll_timeout(&self) -> Option<Now>;
     /// The next thing to carry out.
-    fn poll(&mut self) -> Option<Output<Self::Msg, Self::Event, Self::Job>>;
+    #[allow(clippy::type_complexity, reason = "each part is the machine's own")]
+    fn poll(&mut self) -> Option<Output<Self::Msg, Self::Event, Self::Job, Self::Addr>>;
 }
 
 /// What happens to a machine.
 #[derive(Debug)]
-pub enum Input<Msg, Command, Done> {
+pub enum Input<Msg, Command, Done, Addr = SocketAddr> {
     /// A dial asked for by [`Output::Dial`] came to nothing.
     DialFailed {
         /// The address dialled.
-        addr: SocketAddr,
+        addr: Addr,
         /// The dial's token.
         token: DialToken,
     },
     /// A link stands; nothing was sent on it yet.
-    Connected(Link),
+    Connected(Link<Addr>),
     /// A whole message arrived.
     Received {
         /// From this link.
@@ -87,7 +100,7 @@ pub enum Input<Msg, Command, Done> {
 
 /// What a machine wants done.
 #[derive(Debug)]
-pub enum Output<Msg, Event, Job> {
+pub enum Output<Msg, Event, Job, Addr = SocketAddr> {
     /// Queue a message on a link.
     Send {
         /// To this link.
@@ -98,7 +111,7 @@ pub enum Output<Msg, Event, Job> {
     /// Open a link to an address.
     Dial {
         /// Where to.
-        addr: SocketAddr,
+        addr: Addr,
         /// Given back in `Connected` or `DialFailed`.
         token: DialToken,
     },

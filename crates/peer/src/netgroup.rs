@@ -1,17 +1,38 @@
 //! Which addresses belong together, and which can be reached from anywhere.
 //!
 //! Whoever owns one address usually owns its neighbours, so choices among peers are spread over *network groups*:
-//! an IPv4 /16 or an IPv6 /32, with tunnelled IPv4 addresses counted as IPv4.
+//! an autonomous system where a map
+//! names it, else an IPv4 /16 or an IPv6 /32, with tunnelled IPv4 addresses counted as IPv4.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::{AsMap, Host, NetClass};
 
 /// The network group of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NetGroup(u8, [u8; 4]);
 
+/// Addresses of one autonomous system.
+const SYSTEM: u8 = 1;
+
 impl NetGroup {
-    /// The group of `ip`.
-    pub fn of(ip: IpAddr) -> Self {
+    /// The group of `host`: the autonomous system that announces it, where the map knows that; else its range. Names on
+    /// Tor, I2P and CJDNS cost nothing, so each of those networks has sixteen groups only.
+    pub fn of(host: impl Into<Host>, map: Option<&AsMap>) -> Self {
+        match host.into() {
+            Host::Ip(ip) => {
+                let announced = embedded_v4(ip).map_or_else(IpAddr::V6, IpAddr::V4);
+                let system = map.filter(|_| is_public(ip)).and_then(|map| map.system(announced));
+                system.map_or_else(|| Self::of_range(ip), |system| Self(SYSTEM, system.to_be_bytes()))
+            }
+            Host::TorV3(key) => Self::of_name(NetClass::Onion, key[0]),
+            Host::I2p(hash) => Self::of_name(NetClass::I2p, hash[0]),
+            // The first byte is the same for all.
+            Host::Cjdns(ip) => Self::of_name(NetClass::Cjdns, ip.octets()[1]),
+        }
+    }
+
+    fn of_range(ip: IpAddr) -> Self {
         match embedded_v4(ip) {
             Ok(v4) => {
                 let [a, b, ..] = v4.octets();
@@ -22,6 +43,10 @@ impl NetGroup {
                 Self(6, [a, b, c, d])
             }
         }
+    }
+
+    fn of_name(class: NetClass, first: u8) -> Self {
+        Self(16 + class as u8, [first >> 4, 0, 0, 0])
     }
 
     /// The group as bytes, to be hashed with a secret.
@@ -94,7 +119,7 @@ mod tests {
 
     #[test]
     fn neighbours_share_a_group_and_tunnels_count_as_ipv4() {
-        let group = |text: &str| NetGroup::of(text.parse().unwrap());
+        let group = |text: &str| NetGroup::of(text.parse::<IpAddr>().unwrap(), None);
         assert_eq!(group("8.8.8.8"), group("8.8.200.1"));
         assert_ne!(group("8.8.8.8"), group("8.9.8.8"));
         assert_eq!(group("::ffff:8.8.1.1"), group("8.8.8.8"));

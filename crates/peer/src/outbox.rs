@@ -9,24 +9,24 @@ use crate::{CloseReason, DialToken, LinkId, Output};
 
 /// Outputs in the order in which they were asked for.
 #[derive(Debug)]
-pub struct Outbox<Msg, Event, Job> {
-    queue: VecDeque<Output<Msg, Event, Job>>,
+pub struct Outbox<Msg, Event, Job, Addr = SocketAddr> {
+    queue: VecDeque<Output<Msg, Event, Job, Addr>>,
 }
 
-impl<Msg, Event, Job> Default for Outbox<Msg, Event, Job> {
+impl<Msg, Event, Job, Addr> Default for Outbox<Msg, Event, Job, Addr> {
     fn default() -> Self {
         Self { queue: VecDeque::new() }
     }
 }
 
-impl<Msg, Event, Job> Outbox<Msg, Event, Job> {
+impl<Msg, Event, Job, Addr> Outbox<Msg, Event, Job, Addr> {
     /// Queues a message.
     pub fn send(&mut self, link: LinkId, msg: Msg) {
         self.queue.push_back(Output::Send { link, msg });
     }
 
     /// Asks for a dial.
-    pub fn dial(&mut self, addr: SocketAddr, token: DialToken) {
+    pub fn dial(&mut self, addr: Addr, token: DialToken) {
         self.queue.push_back(Output::Dial { addr, token });
     }
 
@@ -51,12 +51,12 @@ impl<Msg, Event, Job> Outbox<Msg, Event, Job> {
     }
 
     /// Queues any output.
-    pub fn push(&mut self, output: Output<Msg, Event, Job>) {
+    pub fn push(&mut self, output: Output<Msg, Event, Job, Addr>) {
         self.queue.push_back(output);
     }
 
     /// Takes the oldest output.
-    pub fn pop(&mut self) -> Option<Output<Msg, Event, Job>> {
+    pub fn pop(&mut self) -> Option<Output<Msg, Event, Job, Addr>> {
         self.queue.pop_front()
     }
 }

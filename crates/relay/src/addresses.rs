@@ -3,17 +3,16 @@
 //! What one peer can tell us is limited by a token bucket; a fresh address is passed on to two peers, always the same
 //! ones for a day; answers to `getaddr` are the same for everyone for about a day, so that asking often tells nothing.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use dunlin_peer::{Budget, LinkId, Now, is_public};
+use dunlin_peer::{Budget, LinkId, NetAddr, Now};
 use rand::Rng;
 use rand::seq::SliceRandom;
 
 use crate::known::{Known, Salt};
 use crate::node::Node;
 use crate::peer::Peer;
-use crate::wire::{Host, MAX_ADDR, Message, PeerAddr, services};
+use crate::wire::{MAX_ADDR, Message, PeerAddr, services};
 
 /// Tokens of the bucket are thousandths of an address, so that a tenth of one a second is a whole number.
 const ADDRESS: u64 = 1_000;
@@ -121,28 +120,21 @@ impl Addresses {
             }
             peer.addrs.processed += 1;
             peer.addrs.known.insert(name(&salt, &entry));
-            let (asked, source) = (peer.addrs.asked, peer.addr.ip());
+            let (asked, source) = (peer.addrs.asked, peer.addr.host);
             if entry.time <= 100_000_000 || u64::from(entry.time) > unix + FRESH_SECS {
                 entry.time = u32::try_from(unix.saturating_sub(5 * DAY_SECS)).unwrap_or(u32::MAX);
             }
-            let refused = entry
-                .socket_addr()
-                .is_some_and(|addr| node.bans.refuses(addr.ip(), unix));
-            if refused {
+            if node.bans.refuses(&entry.host, unix) {
                 continue;
             }
             let fresh = u64::from(entry.time) + FRESH_SECS > unix;
-            if fresh && !asked && total <= MAX_RELAYED && routable(&entry) {
+            if fresh && !asked && total <= MAX_RELAYED && entry.host.is_public() {
                 relay(node, link, entry);
             }
-            if let Some(addr) = entry.socket_addr() {
+            if node.reaches(&entry.addr()) {
                 // Others exaggerate: what is heard counts two hours older.
-                node.book.add(
-                    addr,
-                    entry.services,
-                    u64::from(entry.time).saturating_sub(2 * 3600),
-                    source,
-                );
+                let time = u64::from(entry.time).saturating_sub(2 * 3600);
+                node.book.add(entry.addr(), entry.services, time, source);
             }
         }
         if let Some(peer) = node.ready(link)
@@ -164,11 +156,11 @@ impl Addresses {
         if self.cache.as_ref().is_none_or(|(until, _)| *until <= now) {
             let max = (node.book.len() * MAX_PERCENT / 100).min(MAX_ADDR);
             let sample = node.book.sample(&mut node.rng, max, now);
-            let entry = |(addr, services, time): (SocketAddr, u64, u64)| PeerAddr {
+            let entry = |(addr, services, time): (NetAddr, u64, u64)| PeerAddr {
                 time: u32::try_from(time).unwrap_or(u32::MAX),
                 services,
-                host: Host::Ip(addr.ip()),
-                port: addr.port(),
+                host: addr.host,
+                port: addr.port,
             };
             let until = now + CACHE + node.rng.random_range(Duration::ZERO..CACHE / 3);
             self.cache = Some((until, sample.into_iter().map(entry).collect()));
@@ -180,10 +172,7 @@ impl Addresses {
             .unwrap_or_default();
         let unix = now.unix_secs();
         for entry in entries {
-            if !entry
-                .socket_addr()
-                .is_some_and(|addr| node.bans.refuses(addr.ip(), unix))
-            {
+            if !node.bans.refuses(&entry.host, unix) {
                 push(node, link, entry);
             }
         }
@@ -234,7 +223,7 @@ impl Addresses {
             return;
         }
         let next = now + node.exponential(SELF_MEAN);
-        let own = node.config.external.filter(|_| node.config.listen_port.is_some());
+        let own = own_address(node, link);
         let ours = node.services();
         let salt = node.salt;
         let Some(peer) = node.ready(link) else { return };
@@ -246,8 +235,8 @@ impl Addresses {
         let entry = PeerAddr {
             time,
             services: ours,
-            host: Host::Ip(addr.ip()),
-            port: addr.port(),
+            host: addr.host,
+            port: addr.port,
         };
         peer.addrs.known.insert(name(&salt, &entry));
         let msg = if peer.wants_addrv2 {
@@ -262,31 +251,36 @@ impl Addresses {
 /// A short name of the address, whatever its time and services.
 fn name(salt: &Salt, entry: &PeerAddr) -> u64 {
     let mut bytes = Vec::with_capacity(36);
-    let (tag, host): (u8, &[u8]) = match &entry.host {
-        Host::Ip(std::net::IpAddr::V4(ip)) => (1, &ip.octets()),
-        Host::Ip(std::net::IpAddr::V6(ip)) => (2, &ip.octets()),
-        Host::TorV3(key) => (4, key),
-        Host::I2p(hash) => (5, hash),
-        Host::Cjdns(ip) => (6, &ip.octets()),
-    };
-    bytes.push(tag);
-    bytes.extend_from_slice(host);
+    entry.host.with_bytes(|network, host| {
+        bytes.push(network);
+        bytes.extend_from_slice(host);
+    });
     bytes.extend_from_slice(&entry.port.to_be_bytes());
     salt.shorten(&bytes)
 }
 
-fn routable(entry: &PeerAddr) -> bool {
-    entry.socket_addr().is_none_or(|addr| is_public(addr.ip()))
+/// Which of our addresses this peer is told, if any: one of its own network before others. Peers on a network that hides
+/// where we are must not learn the others, nor others that one.
+fn own_address(node: &Node, link: LinkId) -> Option<NetAddr> {
+    let theirs = node.peers.get(&link)?.network();
+    let fits = |addr: &&NetAddr| {
+        let ours = addr.host.class();
+        ours == theirs || !(ours.hides() || theirs.hides())
+    };
+    let own = node.config.external.iter().filter(fits);
+    own.filter(|_| node.config.listen_port.is_some())
+        .max_by_key(|addr| addr.host.class() == theirs)
+        .copied()
 }
 
-/// Passes an address on to two peers (one, when we cannot reach it ourselves), drawn anew each day.
+/// Passes an address on to two peers (one, when we cannot reach its network ourselves), drawn anew each day.
 fn relay(node: &mut Node, from: LinkId, entry: PeerAddr) {
     let short = name(&node.salt, &entry);
     // Each address changes its peers at another time of the day.
     let day = (node.now.unix_secs() + short % DAY_SECS) / DAY_SECS;
-    let count = if entry.socket_addr().is_some() { 2 } else { 1 };
+    let count = if node.reaches(&entry.addr()) { 2 } else { 1 };
     let takes = |peer: &&Peer| peer.is_ready() && peer.link != from && peer.addrs.enabled;
-    let fits = |peer: &&Peer| entry.socket_addr().is_some() || peer.wants_addrv2;
+    let fits = |peer: &&Peer| entry.host.ip().is_some() || peer.wants_addrv2;
     let rank = |peer: &Peer| {
         let mut seed = [0; 24];
         seed[..8].copy_from_slice(&short.to_le_bytes());

@@ -1,13 +1,14 @@
 //! Block sync: what to fetch, from whom, and what to do when it does not come.
 //!
 //! The blocks that are missing on the way to the best header are fetched from many peers at once, in a window that
-//! moves with the lowest missing block. Each peer has few requests under way. Whoever keeps the window from moving is
+//! moves with the lowest missing block. Each peer is asked for as many bytes as it gives in a few seconds. Whoever keeps the window from moving is
 //! replaced; a block that does not come is asked of a second and a third peer; whatever peer is lost, its blocks go
 //! back to the plan.
 
 mod arrived;
 mod claims;
 mod late;
+mod rate;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,13 +19,14 @@ use dunlin_chain::Entry;
 use dunlin_peer::{LinkId, Now};
 
 use self::claims::Claims;
+pub(crate) use self::rate::MAX_ROOM as MAX_IN_FLIGHT;
+use self::rate::Rate;
 use crate::headers::HeaderSync;
 use crate::node::Node;
+use crate::peer::Peer;
 
 /// How far beyond the lowest missing block we fetch.
 pub(crate) const WINDOW: u32 = 1024;
-/// Requests under way to one peer.
-pub(crate) const MAX_IN_FLIGHT: usize = 16;
 /// Blocks that wait for the chain and blocks that were asked for have about this many bytes at most: more would only
 /// fill the memory, because the chain takes one after the other.
 const MAX_WAITING_BYTES: usize = 24 << 20;
@@ -49,6 +51,8 @@ pub(crate) struct BlockState {
     pub(crate) in_flight: BTreeMap<BlockHash, Asked>,
     /// Blocks whose spent coins it was asked for and has not told.
     coins_asked: BTreeSet<BlockHash>,
+    /// How fast it gives blocks.
+    rate: Rate,
     /// Since when the peer has owed us the block that it was asked for first.
     since: Option<Now>,
     /// Since when it has kept the window from moving.
@@ -225,7 +229,7 @@ impl BlockSync {
         };
         let Some(best) = peer.headers.best else { return };
         let owed = peer.blocks.in_flight.len().max(peer.blocks.coins_asked.len());
-        let room = MAX_IN_FLIGHT.saturating_sub(owed).min(self.room_for_all());
+        let room = self.room(peer, owed).min(self.room_for_all());
         let better = best.work > round.tip;
         if room == 0 || (self.plan.is_empty() && !better) || best.work < node.view.params().minimum_chain_work {
             return;
@@ -278,6 +282,11 @@ impl BlockSync {
             })
             .collect();
         self.request(node, link, items);
+    }
+
+    /// How many more blocks the peer may be asked for, so that what it owes comes soon.
+    fn room(&self, peer: &Peer, owed: usize) -> usize {
+        peer.blocks.rate.room(self.usual_bytes).saturating_sub(owed)
     }
 
     /// How many more blocks may be asked for, whoever is asked, so that memory holds them while they wait.
@@ -348,6 +357,9 @@ impl BlockSync {
             .insert(link);
         if let Some(peer) = node.peers.get_mut(&link) {
             peer.blocks.since.get_or_insert(at);
+            if peer.blocks.in_flight.is_empty() {
+                peer.blocks.rate.begins(at);
+            }
             peer.blocks.in_flight.insert(hash, Asked { height, at });
         }
     }

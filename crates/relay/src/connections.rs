@@ -1,11 +1,10 @@
 //! Which links to open and to keep.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use dunlin_peer::{
-    AddressEntry, CloseReason, DialToken, Direction, DisconnectCause, Link, LinkId, NetGroup, Now, canonical,
+    AddressEntry, CloseReason, DialToken, Direction, DisconnectCause, Host, Link, LinkId, NetAddr, NetGroup, Now,
 };
 use rand::Rng;
 
@@ -14,6 +13,7 @@ use crate::interface::AddKind;
 use crate::node::Node;
 use crate::outbound::{Outbound, Wish};
 use crate::peer::{Kind, Peer, Transport};
+use crate::private::{self, PrivateBroadcast};
 use crate::wire::services;
 
 /// The first wait before a kept address is dialled again; doubles up to [`MAX_BACKOFF`].
@@ -47,7 +47,7 @@ struct Kept {
 
 #[derive(Clone, Copy, Debug)]
 struct Dial {
-    addr: SocketAddr,
+    addr: NetAddr,
     kind: Kind,
     /// The encrypted transport will be asked for.
     encrypted: bool,
@@ -56,11 +56,12 @@ struct Dial {
 /// The dials under way and the addresses to keep.
 #[derive(Debug)]
 pub(crate) struct Connections {
-    kept: BTreeMap<SocketAddr, Kept>,
+    kept: BTreeMap<NetAddr, Kept>,
     dials: BTreeMap<DialToken, Dial>,
     last_token: u64,
     next_automatic: Now,
     pub(crate) outbound: Outbound,
+    pub(crate) private: PrivateBroadcast,
 }
 
 impl Connections {
@@ -71,14 +72,15 @@ impl Connections {
             last_token: 0,
             next_automatic: Now::default(),
             outbound: Outbound::new(node),
+            private: PrivateBroadcast::default(),
         };
         for addr in node.config.connect_only.iter().chain(&node.config.add_peers) {
-            this.keep(*addr, Keep::Always, node.now);
+            this.keep(node.known_as(*addr), Keep::Always, node.now);
         }
         this
     }
 
-    fn keep(&mut self, addr: SocketAddr, keep: Keep, now: Now) {
+    fn keep(&mut self, addr: NetAddr, keep: Keep, now: Now) {
         let kept = Kept {
             keep,
             backoff: MIN_BACKOFF,
@@ -86,7 +88,7 @@ impl Connections {
             dialling: false,
             link: None,
         };
-        let kept = self.kept.entry(canonical(addr)).or_insert(kept);
+        let kept = self.kept.entry(addr).or_insert(kept);
         if keep == Keep::Always {
             kept.keep = keep;
         }
@@ -94,18 +96,19 @@ impl Connections {
     }
 
     /// A person adds or removes an address.
-    pub(crate) fn add(&mut self, node: &Node, addr: SocketAddr, kind: AddKind) {
+    pub(crate) fn add(&mut self, node: &Node, addr: NetAddr, kind: AddKind) {
+        let addr = node.known_as(addr);
         match kind {
             AddKind::Add => self.keep(addr, Keep::Always, node.now),
             AddKind::Onetry => self.keep(addr, Keep::Once, node.now),
             AddKind::Remove => {
-                self.kept.remove(&canonical(addr));
+                self.kept.remove(&addr);
             }
         }
     }
 
     /// The kept addresses and whether each is connected.
-    pub(crate) fn added(&self, node: &Node) -> Vec<(SocketAddr, bool)> {
+    pub(crate) fn added(&self, node: &Node) -> Vec<(NetAddr, bool)> {
         let connected = |link: &LinkId| node.peers.get(link).is_some_and(Peer::is_ready);
         self.kept
             .iter()
@@ -122,30 +125,31 @@ impl Connections {
             .map(|kept| kept.next);
         let automatic = self.wish(node).map(|_| self.next_automatic);
         let later = self.outbound.next(node).map(|at| at.max(self.next_automatic));
-        kept.chain(automatic).chain(later).min()
+        kept.chain(automatic).chain(later).chain(self.private.next()).min()
     }
 
     fn wish(&self, node: &Node) -> Option<Wish> {
-        self.outbound.wish(node, |kind| {
+        let count = |kind| {
             let links = node.peers.values().filter(|peer| peer.kind == kind).count();
             links + self.dials.values().filter(|dial| dial.kind == kind).count()
-        })
+        };
+        if self.private.wants_link() && count(Kind::Private) < private::MAX_LINKS {
+            return Some(Wish::Some(Kind::Private));
+        }
+        self.outbound.wish(node, count)
     }
 
     /// Dials what is due.
     pub(crate) fn pump(&mut self, node: &mut Node) {
         let now = node.now;
-        let due: Vec<SocketAddr> = self
+        let due: Vec<NetAddr> = self
             .kept
             .iter()
             .filter(|(_, kept)| !kept.dialling && kept.link.is_none() && kept.next <= now)
             .map(|(addr, _)| *addr)
             .collect();
         for addr in due {
-            let linked = node
-                .peers
-                .values()
-                .find(|peer| !peer.is_inbound() && canonical(peer.addr) == addr);
+            let linked = node.peers.values().find(|peer| !peer.is_inbound() && peer.addr == addr);
             let linked = linked.map(|peer| peer.link);
             if let Some(kept) = self.kept.get_mut(&addr) {
                 kept.link = linked;
@@ -168,10 +172,10 @@ impl Connections {
         {
             let picked = match wish {
                 Wish::Anchor(addr) => {
-                    let refused = node.bans.refuses(addr.ip(), now.unix_secs());
-                    (!refused && !self.is_taken(node, &addr)).then_some(addr)
+                    let refused = node.bans.refuses(&addr.host, now.unix_secs());
+                    (!refused && node.reaches(&addr) && !self.is_taken(node, &addr)).then_some(addr)
                 }
-                Wish::Some(kind) => self.pick(node, kind == Kind::Feeler),
+                Wish::Some(kind) => self.pick(node, kind),
             };
             self.outbound.tried(node, wish);
             self.next_automatic = now
@@ -193,8 +197,8 @@ impl Connections {
     }
 
     /// Whether we are linked to this address, dial it, or keep it.
-    fn is_taken(&self, node: &Node, addr: &SocketAddr) -> bool {
-        node.peers.values().any(|peer| canonical(peer.addr) == *addr)
+    fn is_taken(&self, node: &Node, addr: &NetAddr) -> bool {
+        node.peers.values().any(|peer| peer.addr == *addr)
             || self.dials.values().any(|dial| dial.addr == *addr)
             || self.kept.contains_key(addr)
     }
@@ -203,31 +207,47 @@ impl Connections {
         self.last_token += 1;
         let token = DialToken(self.last_token);
         self.dials.insert(token, dial);
-        node.book.attempt(dial.addr, node.now);
+        match dial.kind {
+            // What is kept of addresses must not tell of it.
+            Kind::Private => self.private.dialled(),
+            _ => node.book.attempt(dial.addr, node.now),
+        }
         node.out.dial(dial.addr, token);
     }
 
     /// An address of the book in a network group that no outbound link uses yet; for a feeler one that nobody tried.
-    fn pick(&self, node: &mut Node, feeler: bool) -> Option<SocketAddr> {
+    fn pick(&self, node: &mut Node, kind: Kind) -> Option<NetAddr> {
         let (now, unix) = (node.now, node.now.unix_secs());
-        let mut taken: BTreeSet<SocketAddr> = node.peers.values().map(|peer| canonical(peer.addr)).collect();
+        let mut taken: BTreeSet<NetAddr> = node.peers.values().map(|peer| peer.addr).collect();
         taken.extend(self.dials.values().map(|dial| dial.addr));
         taken.extend(self.kept.keys());
+        // Names on hidden networks cost nothing: spreading links over groups of them proves nothing.
+        let map = node.book.as_map().cloned();
+        let group = |host: &Host| {
+            let outside = host.ip().is_some() && host.is_public();
+            outside.then(|| NetGroup::of(*host, map.as_deref()))
+        };
         let outbound = node
             .peers
             .values()
             .filter(|peer| !peer.is_inbound())
             .map(|peer| peer.addr);
         let dialled = self.dials.values().map(|dial| dial.addr);
-        let groups: BTreeSet<NetGroup> = outbound.chain(dialled).filter_map(|addr| group(addr.ip())).collect();
+        let groups: BTreeSet<NetGroup> = outbound.chain(dialled).filter_map(|addr| group(&addr.host)).collect();
         let wanted = services::NETWORK | services::WITNESS;
+        let (feeler, private) = (kind == Kind::Feeler, kind == Kind::Private);
+        let reachable = match private {
+            true => node.config.reachable.and(node.config.private_broadcast),
+            false => node.config.reachable,
+        };
         let Node { book, bans, rng, .. } = node;
         book.pick_with(rng, now, |entry| {
             entry.services & wanted == wanted
                 && !(feeler && entry.tried)
                 && !taken.contains(&entry.addr)
-                && group(entry.addr.ip()).is_none_or(|group| !groups.contains(&group))
-                && !bans.refuses(entry.addr.ip(), unix)
+                && reachable.contains(entry.addr.host.class())
+                && (private || group(&entry.addr.host).is_none_or(|group| !groups.contains(&group)))
+                && !bans.refuses(&entry.addr.host, unix)
         })
     }
 
@@ -236,12 +256,14 @@ impl Connections {
         let Some(dial) = self.dials.remove(&token) else {
             return;
         };
-        if dial.kind == Kind::Manual {
-            self.lost(node, dial.addr, None);
+        match dial.kind {
+            Kind::Manual => self.lost(node, dial.addr, None),
+            Kind::Private => self.private.failed(),
+            _ => {}
         }
     }
 
-    fn lost(&mut self, node: &Node, addr: SocketAddr, wait: Option<Duration>) {
+    fn lost(&mut self, node: &Node, addr: NetAddr, wait: Option<Duration>) {
         let Some(kept) = self.kept.get_mut(&addr) else { return };
         kept.dialling = false;
         kept.link = None;
@@ -254,7 +276,8 @@ impl Connections {
     }
 
     /// A link stands. Enters it among the peers, or closes it when there is no room for it.
-    pub(crate) fn connected(&mut self, node: &mut Node, link: Link) -> bool {
+    pub(crate) fn connected(&mut self, node: &mut Node, mut link: Link<NetAddr>) -> bool {
+        link.addr = node.known_as(link.addr);
         let dial = link.token.and_then(|token| self.dials.remove(&token));
         let kind = match (link.direction, dial) {
             (Direction::Inbound, _) => Kind::Inbound,
@@ -271,13 +294,14 @@ impl Connections {
         let nonce = node.rng.random();
         let mut refusal = None;
         if kind == Kind::Inbound {
-            if node.bans.refuses(link.addr.ip(), node.now.unix_secs()) {
+            if node.bans.refuses(&link.addr.host, node.now.unix_secs()) {
                 refusal = Some("the address is banned");
             } else if !make_room(node) {
                 refusal = Some("too many connections");
             }
         }
         let mut peer = Peer::new(link, kind, nonce, node.now);
+        peer.onion = kind == Kind::Inbound && link.bind.is_some() && link.bind == node.config.onion_bind;
         peer.asked_encryption = dial.is_some_and(|dial| dial.encrypted);
         node.peers.insert(link.id, peer);
         if let Some(text) = refusal {
@@ -288,6 +312,9 @@ impl Connections {
 
     /// A link is gone; it is no longer among the peers.
     pub(crate) fn gone(&mut self, node: &mut Node, peer: &Peer, cause: &DisconnectCause) {
+        if peer.kind == Kind::Private {
+            self.private.gone(peer.link);
+        }
         let found = self
             .kept
             .iter()
@@ -326,11 +353,6 @@ fn encrypts(node: &Node) -> bool {
     node.config.services & services::P2P_V2 != 0
 }
 
-/// The network group for the sake of diversity; addresses of this machine and private ones have none.
-fn group(ip: IpAddr) -> Option<NetGroup> {
-    dunlin_peer::is_public(ip).then(|| NetGroup::of(ip))
-}
-
 /// Whether one more inbound link fits, perhaps in the place of a worse one.
 fn make_room(node: &mut Node) -> bool {
     let open = |peer: &&Peer| peer.is_inbound() && !peer.closing;
@@ -339,7 +361,11 @@ fn make_room(node: &mut Node) -> bool {
     }
     let candidate = |peer: &Peer| Candidate {
         link: peer.link,
-        group: node.salt.shorten(&NetGroup::of(peer.addr.ip()).to_bytes()),
+        group: node.salt.shorten(&node.book.group(&peer.addr.host).to_bytes()),
+        network: peer.network(),
+        local: peer.addr.host.is_loopback(),
+        relays_txs: peer.tx.wanted,
+        discouraged: node.bans.refuses(&peer.addr.host, node.now.unix_secs()),
         min_ping: peer.ping.min,
         last_tx: peer.tx.last,
         last_block: peer.blocks.last_new,

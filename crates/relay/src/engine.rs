@@ -97,6 +97,11 @@ impl Engine {
                 let result = self.pool_mut().accept(unix, tx.clone());
                 Done::Tx { source, tx, result }
             }
+            Job::TestTx { ticket, tx } => {
+                let pool = self.pool.read().unwrap_or_else(PoisonError::into_inner);
+                let result = pool.test_accept(unix, tx.clone());
+                Done::TxTested { ticket, tx, result }
+            }
             Job::AcceptPackage { link, txs } => {
                 let outcome = self.pool_mut().accept_package(unix, &txs, None);
                 Done::Package { link, txs, outcome }

@@ -5,9 +5,9 @@ use dunlin_peer::{CloseReason, LinkId};
 use crate::interface::Event;
 use crate::node::Node;
 use crate::peer::{Kind, Stage};
-use crate::spent;
 use crate::wire::codec::no_addr;
 use crate::wire::{FEATURE_VERSION, MIN_PEER_VERSION, Message, PROTOCOL_VERSION, Version, services};
+use crate::{private, spent};
 
 /// From this version on peers may relay by wtxid (BIP 339) and understand `sendaddrv2`.
 const WTXID_RELAY_VERSION: u32 = 70_016;
@@ -15,14 +15,17 @@ const WTXID_RELAY_VERSION: u32 = 70_016;
 /// Tells who we are.
 pub(crate) fn send_version(node: &mut Node, link: LinkId) {
     let Some(peer) = node.peers.get(&link) else { return };
+    if peer.kind == Kind::Private {
+        let version = private::version(peer.nonce);
+        return node.send(link, Message::Version(Box::new(version)));
+    }
     let version = Version {
         version: PROTOCOL_VERSION,
         services: node.services(),
         timestamp: i64::try_from(node.now.unix_secs()).unwrap_or(i64::MAX),
-        receiver: if dunlin_peer::is_public(peer.addr.ip()) {
-            peer.addr
-        } else {
-            no_addr()
+        receiver: match peer.addr.socket_addr() {
+            Some(addr) if peer.addr.host.is_public() => addr,
+            _ => no_addr(),
         },
         receiver_services: peer.services,
         nonce: peer.nonce,

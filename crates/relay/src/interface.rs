@@ -12,7 +12,7 @@ use bitcoin::{BlockHash, Transaction, Txid, Wtxid};
 use dunlin_chain::snapshot::LoadedSnapshot;
 use dunlin_chain::{BlockError, OperateError, ParsedBlock, Verification, VerifyReport};
 use dunlin_mempool::{Accepted, PoolReject};
-use dunlin_peer::{Direction, LinkId};
+use dunlin_peer::{Direction, LinkId, NetAddr};
 
 pub use self::job::{BlockForm, Done, Job, TxSource};
 pub use self::peer_info::PeerInfo;
@@ -38,7 +38,7 @@ pub enum Which {
     /// The link of this name.
     Link(LinkId),
     /// Every link to this address.
-    Addr(SocketAddr),
+    Addr(NetAddr),
 }
 
 /// What an operator may ask of the chain.
@@ -75,9 +75,9 @@ pub enum Operated {
 #[derive(Clone, Debug)]
 pub enum Command {
     /// Adds or removes an address to keep connected.
-    AddPeer(SocketAddr, AddKind),
+    AddPeer(NetAddr, AddKind),
     /// Tells addresses from a DNS seed or another source that is not a peer.
-    Seed(Vec<SocketAddr>),
+    Seed(Vec<NetAddr>),
     /// Closes links.
     Disconnect(Which),
     /// Refuses an address or a network for `seconds`, and closes its links.
@@ -131,13 +131,20 @@ pub enum Command {
         /// Given back in [`Event::Added`].
         ticket: Ticket,
     },
+    /// Asks for our own addresses.
+    OwnAddresses {
+        /// Given back in [`Event::OwnAddresses`].
+        ticket: Ticket,
+    },
     /// Asks for a copy of known addresses.
     Addresses {
         /// Given back in [`Event::Addresses`].
         ticket: Ticket,
     },
     /// Tells the address under which others can reach us, for self advertisement.
-    LocalAddress(SocketAddr),
+    LocalAddress(NetAddr),
+    /// Links that come in here come through Tor, which listens for us.
+    OnionBind(SocketAddr),
 }
 
 /// What the peer tells the program.
@@ -148,7 +155,7 @@ pub enum Event {
         /// The link.
         link: LinkId,
         /// Its address.
-        addr: SocketAddr,
+        addr: NetAddr,
         /// Who opened it.
         direction: Direction,
         /// The peer's software.
@@ -159,7 +166,7 @@ pub enum Event {
         /// The link.
         link: LinkId,
         /// Its address.
-        addr: SocketAddr,
+        addr: NetAddr,
         /// Why, in words.
         cause: String,
     },
@@ -168,7 +175,7 @@ pub enum Event {
         /// The link.
         link: LinkId,
         /// Its address.
-        addr: SocketAddr,
+        addr: NetAddr,
         /// The named reason, such as `bad-txnmrklroot`.
         reason: String,
         /// Whether its address is refused for a while.
@@ -238,7 +245,7 @@ pub enum Event {
         /// The question's ticket.
         ticket: Ticket,
         /// Each address and whether it is connected.
-        peers: Vec<(SocketAddr, bool)>,
+        peers: Vec<(NetAddr, bool)>,
     },
     /// Answer to [`Command::Bans`].
     Bans {
@@ -247,6 +254,13 @@ pub enum Event {
         /// What is refused and until when.
         bans: Vec<Ban>,
     },
+    /// Answer to [`Command::OwnAddresses`].
+    OwnAddresses {
+        /// The question's ticket.
+        ticket: Ticket,
+        /// Our addresses as others reach them, as far as known.
+        addrs: Vec<NetAddr>,
+    },
     /// Answer to [`Command::Addresses`].
     Addresses {
         /// The question's ticket.
@@ -254,7 +268,7 @@ pub enum Event {
         /// A copy of the book, for example to save it.
         book: Box<dunlin_peer::AddressBook>,
         /// Peers with whom we exchange blocks only, to be dialled first after a restart.
-        anchors: Vec<SocketAddr>,
+        anchors: Vec<NetAddr>,
     },
     /// The snapshot on which the chain rested was wrong: the node has to be started again.
     SnapshotRefuted {

@@ -20,6 +20,7 @@ mod eviction;
 mod filters;
 mod handshake;
 mod headers;
+mod held;
 mod importing;
 mod interface;
 mod known;
@@ -29,6 +30,7 @@ mod outbound;
 mod peer;
 mod ping;
 mod presync;
+mod private;
 mod prove;
 mod seeds;
 mod serve;
@@ -40,6 +42,7 @@ pub use bans::{Ban, BanList, DISCOURAGE_SECS, Subnet, SubnetError};
 pub use config::Config;
 pub use engine::{Engine, parse_block, read_block};
 pub use filters::read_filters;
+pub use held::Held;
 pub use importing::Importing;
 pub use interface::{
     AddKind, BlockForm, ChainOp, Command, Done, Event, Job, Operated, PeerInfo, Ticket, TxSource, Which,
@@ -47,12 +50,12 @@ pub use interface::{
 pub use machine::Relay;
 pub use node::offered;
 pub use peer::{Kind, Transport};
-pub use seeds::dns_seeds;
+pub use seeds::{dns_seeds, fixed_seeds};
 pub use spent::read_spent;
 pub use tx::TxId;
 pub use wire::{
     BASIC_FILTER, BlockTxn, BlockTxnRequest, COMPACT_VERSION, Codec, CompactBlock, Feature, FilterAnswer, FilterQuery,
-    FilterRequest, HEADER_LEN, Host, Locator, MAX_ADDR, MAX_HEADERS, MAX_INV, MAX_LOCATOR, MAX_PAYLOAD, MAX_USER_AGENT,
+    FilterRequest, HEADER_LEN, Locator, MAX_ADDR, MAX_HEADERS, MAX_INV, MAX_LOCATOR, MAX_PAYLOAD, MAX_USER_AGENT,
     MIN_PEER_VERSION, Malformed, Message, PROTOCOL_VERSION, PeerAddr, SPENT_COINS_FEATURE, ShortIds, SpentCoins,
     SpentRequest, Version, services,
 };

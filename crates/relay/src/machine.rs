@@ -8,7 +8,7 @@ use std::sync::{Arc, RwLock};
 
 use dunlin_chain::{OperateError, View};
 use dunlin_mempool::Pool;
-use dunlin_peer::{AddressBook, DisconnectCause, Input, LinkId, Machine, Now, Outbox, Output};
+use dunlin_peer::{AddressBook, DisconnectCause, Input, LinkId, Machine, NetAddr, Now, Outbox, Output};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -103,6 +103,14 @@ impl Relay {
         &mut self.node.bans
     }
 
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
+    }
+
+    pub(crate) fn txs(&self) -> &TxRelay {
+        &self.txs
+    }
+
     /// The address book, for example to save it.
     pub fn addresses(&self) -> &AddressBook {
         &self.node.book
@@ -143,12 +151,13 @@ impl Relay {
 
 impl Machine for Relay {
     type Msg = Message;
+    type Addr = NetAddr;
     type Command = Command;
     type Event = Event;
     type Job = Job;
     type Done = Done;
 
-    fn handle(&mut self, now: Now, input: Input<Message, Command, Done>) {
+    fn handle(&mut self, now: Now, input: Input<Message, Command, Done, NetAddr>) {
         self.node.now = self.node.now.max(now);
         match input {
             Input::DialFailed { token, .. } => self.connections.failed(&self.node, token),
@@ -195,6 +204,7 @@ impl Machine for Relay {
         self.headers.start(&mut self.node, self.blocks.in_flight());
         self.blocks.tick(&mut self.node);
         self.connections.outbound.tick(&mut self.node, self.blocks.in_flight());
+        self.connections.private.tick(&mut self.node);
         self.settle();
     }
 
@@ -219,7 +229,7 @@ impl Machine for Relay {
         peers.chain(shared.into_iter().flatten()).min()
     }
 
-    fn poll(&mut self) -> Option<Output<Message, Event, Job>> {
+    fn poll(&mut self) -> Option<Output<Message, Event, Job, NetAddr>> {
         self.node.out.pop()
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dunlin_chain::View;
 use dunlin_mempool::Pool;
-use dunlin_peer::{AddressBook, CloseReason, LinkId, Now, Outbox, Output};
+use dunlin_peer::{AddressBook, CloseReason, LinkId, NetAddr, NetClass, Now, Outbox, Output};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -32,7 +32,7 @@ pub(crate) struct Node {
     pub(crate) bans: BanList,
     pub(crate) rng: ChaCha8Rng,
     pub(crate) salt: Salt,
-    pub(crate) out: Outbox<Message, Event, Job>,
+    pub(crate) out: Outbox<Message, Event, Job, NetAddr>,
     pub(crate) peers: BTreeMap<LinkId, Peer>,
     pub(crate) now: Now,
 }
@@ -46,6 +46,19 @@ impl Node {
     /// What we offer now.
     pub(crate) fn services(&self) -> u64 {
         offered(&self.config, &self.view)
+    }
+
+    /// Whether we can dial an address.
+    pub(crate) fn reaches(&self, addr: &NetAddr) -> bool {
+        self.config.reachable.contains(addr.host.class())
+    }
+
+    /// The address as we know it: one in the range of CJDNS is one of that network when we are on it.
+    pub(crate) fn known_as(&self, addr: NetAddr) -> NetAddr {
+        match self.config.reachable.contains(NetClass::Cjdns) {
+            true => addr.on_cjdns(),
+            false => addr,
+        }
     }
 
     /// Whether a peer may send us transactions.
@@ -102,9 +115,9 @@ impl Node {
             return;
         }
         let (addr, reason) = (peer.addr, reason.into());
-        let discouraged = peer.kind != Kind::Manual && !addr.ip().to_canonical().is_loopback();
+        let discouraged = peer.kind != Kind::Manual && !addr.host.is_loopback();
         if discouraged {
-            self.bans.discourage(addr.ip(), self.now.unix_secs(), &reason);
+            self.bans.discourage(addr.host, self.now.unix_secs(), &reason);
         }
         self.out.event(Event::Misbehaved {
             link,
@@ -121,7 +134,7 @@ impl Node {
     /// Closes every link to an address that is refused.
     pub(crate) fn close_refused(&mut self) {
         let unix = self.now.unix_secs();
-        let refused = |peer: &&Peer| peer.kind != Kind::Manual && self.bans.refuses(peer.addr.ip(), unix);
+        let refused = |peer: &&Peer| peer.kind != Kind::Manual && self.bans.refuses(&peer.addr.host, unix);
         let links: Vec<LinkId> = self.peers.values().filter(refused).map(|peer| peer.link).collect();
         for link in links {
             self.close(link, CloseReason::fault("the address is banned"));

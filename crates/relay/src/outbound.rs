@@ -6,10 +6,10 @@
 //! replace them all, in as many network groups.
 
 use std::collections::VecDeque;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use dunlin_peer::{CloseReason, LinkId, Now};
+use dunlin_peer::{CloseReason, LinkId, NetAddr, NetClasses, Now};
 use rand::Rng;
 use rand::seq::SliceRandom;
 
@@ -29,12 +29,16 @@ const MIN_TIME: Duration = Duration::from_secs(30);
 /// Seeds asked at once, and the time between two rounds.
 const SEEDS_AT_ONCE: usize = 3;
 const SEED_WAIT: Duration = Duration::from_secs(11);
+/// Fixed seeds are a last resort: what else there is has so long to tell of peers.
+const FIXED_WAIT: Duration = Duration::from_secs(60);
 /// With this many full links no seed is asked any more.
 const ENOUGH_PEERS: usize = 2;
 /// Most addresses taken from one seed.
 const MAX_FROM_SEED: usize = 32;
 /// In the address book all seeds together count as one teller, which no peer can be.
 const SEED_SOURCE: Ipv6Addr = Ipv6Addr::new(0xfd6b, 0x88c0, 0x8724, 0, 0, 0, 0, 0);
+/// And the fixed ones as another.
+const FIXED_SOURCE: Ipv6Addr = Ipv6Addr::new(0xfd6b, 0x88c0, 0x8724, 0, 0, 0, 0, 1);
 const DAY_SECS: u64 = 24 * 60 * 60;
 /// How often the age of our tip is looked at.
 const STALE_CHECK: Duration = Duration::from_secs(10 * 60);
@@ -44,7 +48,7 @@ const STALE_BLOCKS: u32 = 3;
 /// When which kind of link is due.
 #[derive(Debug)]
 pub(crate) struct Outbound {
-    anchors: VecDeque<SocketAddr>,
+    anchors: VecDeque<NetAddr>,
     next_feeler: Now,
     next_extra_block_relay: Now,
     next_check: Now,
@@ -52,6 +56,9 @@ pub(crate) struct Outbound {
     /// Seeds that were not asked.
     seeds: Vec<String>,
     next_seeds: Now,
+    /// Addresses to begin with that were not used, and when they will be.
+    fixed: Vec<NetAddr>,
+    next_fixed: Now,
     /// Our tip is stale: one more full link is wanted.
     stale: bool,
     tip_changed: Now,
@@ -61,7 +68,7 @@ pub(crate) struct Outbound {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wish {
     /// This address as a link that relays blocks only.
-    Anchor(SocketAddr),
+    Anchor(NetAddr),
     /// Some address, for this kind of link.
     Some(Kind),
 }
@@ -72,12 +79,16 @@ impl Outbound {
         let mut seeds = node.config.dns_seeds.clone();
         if !node.config.connect_only.is_empty() || node.config.max_outbound == 0 {
             seeds.clear();
+            node.config.fixed_seeds.clear();
         }
+        let nobody_else = seeds.is_empty() && node.config.add_peers.is_empty();
         seeds.shuffle(&mut node.rng);
         Self {
             // Known addresses get a chance first: asking tells others that we are here.
             next_seeds: if node.book.is_empty() { now } else { now + SEED_WAIT },
             seeds,
+            fixed: std::mem::take(&mut node.config.fixed_seeds),
+            next_fixed: if nobody_else { now } else { now + FIXED_WAIT },
             anchors: node.config.anchors.iter().copied().collect(),
             next_feeler: now + node.exponential(FEELER_MEAN),
             next_extra_block_relay: now + node.exponential(EXTRA_BLOCK_RELAY_MEAN),
@@ -140,15 +151,18 @@ impl Outbound {
 
     /// When a wish may come up by itself, or links have to be looked at.
     pub(crate) fn next(&self, node: &Node) -> Option<Now> {
+        let fixed = (!self.fixed.is_empty()).then_some(self.next_fixed);
         if !self.seeds.is_empty() {
-            return Some(self.next_seeds.min(self.next_check));
+            let next = self.next_seeds.min(self.next_check);
+            return Some(fixed.map_or(next, |fixed| fixed.min(next)));
         }
         let idle = !node.config.connect_only.is_empty() || node.config.max_outbound == 0 || node.book.is_empty();
         // What is due already and not possible now becomes so by an input, which looks at it again.
         let wishes = [self.next_feeler, self.next_extra_block_relay].into_iter();
         let wishes = wishes.filter(|at| *at > node.now);
         let looks = [self.next_check, self.next_stale_check];
-        (!idle).then(|| wishes.chain(looks).min()).flatten()
+        let usual = (!idle).then(|| wishes.chain(looks).min()).flatten();
+        usual.into_iter().chain(fixed).min()
     }
 
     /// Asks a few seeds at a time, until there are peers or no seeds left.
@@ -169,10 +183,28 @@ impl Outbound {
         }
     }
 
+    /// Takes the fixed seeds of each network of which nothing is known.
+    fn use_fixed(&mut self, node: &mut Node) {
+        if self.next_fixed > node.now {
+            return;
+        }
+        let known: NetClasses = node.book.iter().map(|entry| entry.addr.host.class()).collect();
+        let unix = node.now.unix_secs();
+        for addr in std::mem::take(&mut self.fixed) {
+            if node.reaches(&addr) && !known.contains(addr.host.class()) {
+                let age = node.rng.random_range(7 * DAY_SECS..14 * DAY_SECS);
+                let services = services::NETWORK | services::WITNESS;
+                node.book
+                    .add(addr, services, unix.saturating_sub(age), IpAddr::from(FIXED_SOURCE));
+            }
+        }
+    }
+
     /// Looks at the age of the tip, and closes the link that proved least where there is one more than usual.
     pub(crate) fn tick(&mut self, node: &mut Node, blocks_in_flight: bool) {
         let now = node.now;
         self.ask_seeds(node);
+        self.use_fixed(node);
         if self.next_stale_check <= now {
             self.next_stale_check = now + STALE_CHECK;
             let limit = Duration::from_secs(u64::from(node.view.params().target_spacing)) * STALE_BLOCKS;
@@ -193,19 +225,19 @@ impl Outbound {
 }
 
 /// Takes the addresses that a seed gave.
-pub(crate) fn learn(node: &mut Node, addrs: Vec<SocketAddr>) {
+pub(crate) fn learn(node: &mut Node, addrs: Vec<NetAddr>) {
     let unix = node.now.unix_secs();
     for addr in addrs.into_iter().take(MAX_FROM_SEED) {
         // As if last seen three to seven days ago: peers that tell of themselves come first.
         let age = node.rng.random_range(3 * DAY_SECS..7 * DAY_SECS);
         let services = services::NETWORK | services::WITNESS;
         node.book
-            .add(addr, services, unix.saturating_sub(age), SEED_SOURCE.into());
+            .add(addr, services, unix.saturating_sub(age), IpAddr::from(SEED_SOURCE));
     }
 }
 
 /// The addresses of the links that relay blocks only.
-pub(crate) fn anchors(node: &Node) -> Vec<SocketAddr> {
+pub(crate) fn anchors(node: &Node) -> Vec<NetAddr> {
     let anchor = |peer: &&Peer| peer.kind == Kind::BlockRelay && peer.is_ready();
     let addrs = node.peers.values().filter(anchor).map(|peer| peer.addr);
     addrs.take(node.config.max_block_relay).collect()

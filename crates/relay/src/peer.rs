@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use dunlin_peer::{Direction, Link, LinkId, Now};
+use dunlin_peer::{Direction, Link, LinkId, NetAddr, NetClass, Now};
 
 use crate::addresses::AddrState;
 use crate::announce::AnnounceState;
@@ -27,6 +27,8 @@ pub enum Kind {
     Feeler,
     /// A person chose it.
     Manual,
+    /// We tell one transaction of our own, and close.
+    Private,
 }
 
 /// What carries the messages of a link.
@@ -55,7 +57,10 @@ pub(crate) enum Stage {
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub(crate) link: LinkId,
-    pub(crate) addr: SocketAddr,
+    pub(crate) addr: NetAddr,
+    /// It came in through our onion service.
+    pub(crate) onion: bool,
+    pub(crate) bind: Option<SocketAddr>,
     pub(crate) kind: Kind,
     pub(crate) stage: Stage,
     pub(crate) transport: Transport,
@@ -99,10 +104,12 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(link: Link, kind: Kind, nonce: u64, now: Now) -> Self {
+    pub(crate) fn new(link: Link<NetAddr>, kind: Kind, nonce: u64, now: Now) -> Self {
         Self {
             link: link.id,
             addr: link.addr,
+            onion: false,
+            bind: link.bind,
             kind,
             stage: Stage::AwaitVersion,
             transport: Transport::Detecting,
@@ -140,6 +147,14 @@ impl Peer {
         self.stage == Stage::Ready && !self.closing
     }
 
+    /// The network that the link goes through.
+    pub(crate) fn network(&self) -> NetClass {
+        match self.onion {
+            true => NetClass::Onion,
+            false => self.addr.host.class(),
+        }
+    }
+
     pub(crate) fn is_inbound(&self) -> bool {
         self.kind == Kind::Inbound
     }
@@ -151,7 +166,7 @@ impl Peer {
 
     /// Transactions may travel on the link.
     pub(crate) fn relays_txs(&self) -> bool {
-        !matches!(self.kind, Kind::BlockRelay | Kind::Feeler)
+        !matches!(self.kind, Kind::BlockRelay | Kind::Feeler | Kind::Private)
     }
 
     pub(crate) fn direction(&self) -> Direction {

@@ -6,7 +6,7 @@ use dunlin_peer::{CloseReason, LinkId, Now};
 use rand::Rng;
 
 use crate::node::Node;
-use crate::peer::Stage;
+use crate::peer::{Kind, Stage};
 use crate::wire::Message;
 
 /// Between a pong and the next ping.
@@ -15,6 +15,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(2 * 60);
 const TIMEOUT: Duration = Duration::from_secs(20 * 60);
 /// The handshake must be complete by then.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A link that tells a transaction of our own, which knows nothing but a handshake, may last so long.
+const PRIVATE_TIMEOUT: Duration = Duration::from_secs(3 * 60);
 
 /// The pings of one peer.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +37,9 @@ impl PingState {
 
 /// When [`tick`] has something to do for this peer.
 pub(crate) fn next(peer: &crate::peer::Peer) -> Now {
+    if peer.kind == Kind::Private {
+        return peer.connected_at + PRIVATE_TIMEOUT;
+    }
     if peer.stage != Stage::Ready {
         return peer.connected_at + HANDSHAKE_TIMEOUT;
     }

@@ -294,6 +294,12 @@ impl TxRelay {
         }
     }
 
+    /// How many orphans there are, and the most announcements of one of these peers.
+    pub(crate) fn held<'a>(&self, links: impl Iterator<Item = &'a LinkId>) -> (usize, usize) {
+        let announced = links.map(|link| self.requests.count(*link)).max();
+        (self.orphans.len(), announced.unwrap_or(0))
+    }
+
     /// A transaction is in the mempool.
     fn accepted(&mut self, node: &mut Node, from: Option<LinkId>, txid: Txid, wtxid: Wtxid) {
         node.out.event(Event::TxAccepted { txid, wtxid, from });

@@ -12,7 +12,7 @@ mod plain;
 mod spent;
 pub(crate) mod version;
 
-pub use address::{Host, PeerAddr};
+pub use address::PeerAddr;
 pub use codec::Codec;
 pub use compact::{BlockTxn, BlockTxnRequest, COMPACT_VERSION, CompactBlock, ShortIds};
 pub(crate) use feature::FEATURE_VERSION;

@@ -3,13 +3,13 @@
 
 mod bed;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bed::{Bed, START, money};
 use bitcoin::hashes::Hash;
 use bitcoin::p2p::message_blockdata::Inventory;
-use dunlin_relay::{AddKind, Command, Config, Event, Host, Kind, Message, PeerAddr, PeerInfo, services};
+use dunlin_peer::{Host, NetAddr};
+use dunlin_relay::{AddKind, Command, Config, Event, Kind, Message, PeerAddr, PeerInfo, services};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -128,7 +128,7 @@ fn peers(bed: &mut Bed, member: usize) -> Vec<PeerInfo> {
     peers.unwrap()
 }
 
-fn book(bed: &mut Bed, member: usize) -> (usize, Vec<SocketAddr>) {
+fn book(bed: &mut Bed, member: usize) -> (usize, Vec<NetAddr>) {
     bed.members[member].events.clear();
     bed.command(member, Command::Addresses { ticket: 1 });
     let found = bed.members[member].events.iter().find_map(|event| match event {
@@ -172,8 +172,8 @@ fn two_links_relay_blocks_only_and_are_dialled_first_after_a_restart() {
     // Blocks do travel on them.
     let tip = bed.mine(one).hash;
     bed.run(10 * SECOND);
-    let addrs: Vec<SocketAddr> = bed.members.iter().map(|member| member.addr).collect();
-    let has = |anchor: &SocketAddr| {
+    let addrs: Vec<NetAddr> = bed.members.iter().map(|member| member.addr).collect();
+    let has = |anchor: &NetAddr| {
         let n = addrs.iter().position(|addr| addr == anchor).unwrap();
         bed.members[n].tip() == tip
     };
@@ -252,4 +252,82 @@ fn seeds_are_asked_a_few_at_a_time_until_there_are_peers() {
     bed.run(60 * SECOND);
     assert_eq!(bed.resolved.len(), 3);
     assert!(links(&mut bed, one) >= 4);
+}
+
+#[test]
+fn addresses_of_hidden_networks_travel_and_are_kept_where_they_can_be_reached() {
+    let base = money::chain_of(3, START - 60, &[]);
+    let onion: NetAddr = "pg6mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4pscryd.onion:8333"
+        .parse()
+        .unwrap();
+    let mut bed = Bed::new();
+    let with_tor = bed.member_with(|config| {
+        (config.max_outbound, config.max_block_relay) = (0, 0);
+        config.reachable = config.reachable.with(dunlin_peer::NetClass::Onion);
+        config.external = vec![config.external[0], onion];
+    });
+    let without = bed.member_with(|config| (config.max_outbound, config.max_block_relay) = (0, 0));
+    let known: NetAddr = "ukeu3k5oycgaauneqgtnvselmt4yemvoilkln7jpvamvfx7dnkdq.b32.i2p:0"
+        .parse()
+        .unwrap();
+    let other = NetAddr {
+        host: Host::TorV3([7; 32]),
+        port: 8333,
+    };
+    for node in [with_tor, without] {
+        bed.preload(node, &base);
+        let (teller, listener) = (bed.hand(node), bed.hand(node));
+        bed.say(listener, Message::GetAddr);
+        bed.run(SECOND);
+        bed.heard(listener);
+        let entry = |addr: NetAddr| PeerAddr {
+            time: START as u32,
+            services: services::NETWORK | services::WITNESS,
+            host: addr.host,
+            port: addr.port,
+        };
+        bed.say(teller, Message::AddrV2(vec![entry(other)]));
+        bed.run(60 * SECOND);
+        bed.say(teller, Message::AddrV2(vec![entry(known)]));
+        bed.run(120 * SECOND);
+        let heard: Vec<NetAddr> = bed
+            .heard(listener)
+            .into_iter()
+            .filter_map(|msg| match msg {
+                Message::AddrV2(entries) => Some(entries),
+                _ => None,
+            })
+            .flatten()
+            .map(|entry| entry.addr())
+            .collect();
+        assert!(heard.contains(&other) && heard.contains(&known), "passed on: {heard:?}");
+        assert!(
+            !heard.contains(&onion),
+            "our onion address is not told over the internet"
+        );
+    }
+    let knows = |bed: &Bed, node: usize, addr: &NetAddr| bed.members[node].relay.addresses().entry(addr).is_some();
+    assert!(knows(&bed, with_tor, &other) && !knows(&bed, without, &other));
+    assert!(!knows(&bed, with_tor, &known), "nobody here reaches I2P");
+}
+
+#[test]
+fn fixed_seeds_are_used_when_nothing_else_tells_of_peers() {
+    let mut bed = Bed::new();
+    let ours = bed.member_with(|config| {
+        config.dns_seeds = vec!["seed.invalid".to_owned()];
+        config.fixed_seeds = vec![
+            "21.0.7.1:8333".parse().unwrap(),
+            NetAddr {
+                host: Host::TorV3([7; 32]),
+                port: 8333,
+            },
+        ];
+    });
+    bed.run(50 * SECOND);
+    assert_eq!(bed.members[ours].relay.addresses().len(), 0, "DNS comes first");
+    bed.run(30 * SECOND);
+    let book = bed.members[ours].relay.addresses();
+    let known: Vec<NetAddr> = book.iter().map(|entry| entry.addr).collect();
+    assert_eq!(known, ["21.0.7.1:8333".parse().unwrap()], "onions cannot be reached");
 }

@@ -11,7 +11,8 @@ use bitcoin::hashes::Hash;
 use bitcoin::p2p::message_blockdata::Inventory;
 use bitcoin::{BlockHash, Txid, Wtxid};
 use dunlin_peer::Codec as _;
-use dunlin_relay::{Host, Locator, Message, PeerAddr, Version};
+use dunlin_peer::Host;
+use dunlin_relay::{Locator, Message, PeerAddr, Version};
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dunlin_peer::{CloseReason, Codec, DialToken, DisconnectCause, Input, LinkId, Machine, Now};
+use dunlin_peer::{CloseReason, Codec, DialToken, DisconnectCause, Input, LinkId, Machine, NetAddr, Now};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -57,7 +57,7 @@ pub struct Sim<M: Machine, C> {
     conditions: Conditions,
     queue: Queue<Happening<M>>,
     nodes: Vec<Node<M>>,
-    by_addr: BTreeMap<SocketAddr, NodeId>,
+    by_addr: BTreeMap<NetAddr, NodeId>,
     pipes: BTreeMap<PipeId, Pipe<M::Msg, C>>,
     next_pipe: u64,
     paths: BTreeMap<(NodeId, NodeId), datagrams::Path>,
@@ -84,7 +84,7 @@ enum Happening<M: Machine> {
     Dialled {
         node: NodeId,
         life: u32,
-        addr: SocketAddr,
+        addr: M::Addr,
         token: DialToken,
         latency: Option<Duration>,
     },
@@ -173,7 +173,7 @@ impl<M: Machine, C: Codec<Msg = M::Msg>> Sim<M, C> {
         executor: impl Executor<M::Job, M::Done> + 'static,
     ) -> NodeId {
         let id = NodeId(self.nodes.len());
-        let known = self.by_addr.insert(addr, id);
+        let known = self.by_addr.insert(addr.into(), id);
         assert!(known.is_none(), "two nodes at {addr}");
         self.nodes.push(Node::new(addr, Box::new(make), Box::new(executor)));
         id
@@ -400,7 +400,7 @@ impl<M: Machine, C: Codec<Msg = M::Msg>> Sim<M, C> {
     }
 
     /// Feeds a node's machine and carries out what it wants.
-    fn input(&mut self, id: NodeId, input: Input<M::Msg, M::Command, M::Done>) {
+    fn input(&mut self, id: NodeId, input: Input<M::Msg, M::Command, M::Done, M::Addr>) {
         if let Some(machine) = &mut self.nodes[id.0].machine {
             machine.handle(self.now, input);
             self.carry_out(id);

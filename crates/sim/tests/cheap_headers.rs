@@ -17,7 +17,7 @@ use bitcoin_net::{START, addr, block_on};
 use dunlin_chain::build::BLOCK_VERSION;
 use dunlin_chain::{Chain, ChainConfig, ChainStore, Params, View};
 use dunlin_mempool::Pool;
-use dunlin_peer::{AddressBook, Input, LinkId, Machine, Now, Output, Reach};
+use dunlin_peer::{AddressBook, Input, LinkId, Machine, NetAddr, Now, Output, Reach};
 use dunlin_relay::{Codec, Command, Config, Done, Engine, Event, Job, MAX_HEADERS, Message, Relay};
 use dunlin_sim::{Conditions, NodeId, Sim};
 
@@ -86,12 +86,13 @@ impl Flood {
 
 impl Machine for Peer {
     type Msg = Message;
+    type Addr = NetAddr;
     type Command = Command;
     type Event = Event;
     type Job = Job;
     type Done = Done;
 
-    fn handle(&mut self, now: Now, input: Input<Message, Command, Done>) {
+    fn handle(&mut self, now: Now, input: Input<Message, Command, Done, NetAddr>) {
         if let Some(flood) = &mut self.flood
             && let Input::Received { link, msg } = &input
             && !matches!(msg, Message::Version(_) | Message::Verack)
@@ -112,7 +113,7 @@ impl Machine for Peer {
         self.relay.poll_timeout()
     }
 
-    fn poll(&mut self) -> Option<Output<Message, Event, Job>> {
+    fn poll(&mut self) -> Option<Output<Message, Event, Job, NetAddr>> {
         let flooded = self.flood.as_mut().and_then(|flood| flood.out.pop_front());
         match flooded {
             Some((link, msg)) => Some(Output::Send { link, msg }),
@@ -141,7 +142,7 @@ fn add(
     let view = chain.view();
     let pool = Arc::new(RwLock::new(Pool::new(Default::default(), view.clone())));
     let engine = RefCell::new(Engine::new(chain, Arc::clone(&pool)));
-    let peers: Vec<_> = peers.iter().map(|peer| addr(*peer)).collect();
+    let peers: Vec<_> = peers.iter().map(|peer| addr(*peer).into()).collect();
     let of_relay = view.clone();
     let make = move |now: Now, _: u32| {
         let config = Config {

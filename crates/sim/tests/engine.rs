@@ -98,6 +98,7 @@ impl Gossip {
 }
 
 impl Machine for Gossip {
+    type Addr = SocketAddr;
     type Msg = Rumour;
     type Command = Command;
     type Event = Event;

@@ -651,6 +651,7 @@ fn search_now(searches: &mut BTreeSet<(Now, InfoHash)>, now: Now, info_hash: Inf
 
 impl Machine for Session {
     type Msg = Message;
+    type Addr = SocketAddr;
     type Command = Command;
     type Event = Event;
     type Job = Job;

@@ -205,7 +205,7 @@ pub struct Peer {
     /// The connection's number within its network.
     pub id: u64,
     /// Its address.
-    pub addr: SocketAddr,
+    pub addr: String,
     /// `in` or `out`.
     pub direction: &'static str,
     /// Its software.
@@ -276,7 +276,7 @@ async fn bitcoin(backend: &dyn BitcoinBackend, peers: &mut Vec<Peer>) -> Bitcoin
     peers.extend(rows.iter().map(|row| Peer {
         network: "bitcoin",
         id: row.info.link.0,
-        addr: row.info.addr,
+        addr: row.info.addr.to_string(),
         direction: direction(row.info.direction),
         client: sanitize(&row.info.user_agent),
         bytes_in: row.bytes_in,
@@ -351,7 +351,7 @@ async fn torrents(backend: &dyn TorrentBackend, peers: &mut Vec<Peer>) -> Torren
     peers.extend(all.iter().flat_map(|torrent| &torrent.peers).map(|peer| Peer {
         network: "bittorrent",
         id: peer.link.0,
-        addr: peer.addr,
+        addr: peer.addr.to_string(),
         direction: direction(peer.direction),
         client: sanitize(&peer.client),
         bytes_in: peer.downloaded,

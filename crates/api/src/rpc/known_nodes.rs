@@ -1,15 +1,12 @@
 //! What is known of other nodes: `getaddednodeinfo`, `getnodeaddresses`, `getaddrmaninfo`; and `ping`.
 
-use dunlin_peer::{AddressBook, Now};
+use dunlin_peer::{AddressBook, Host, NetClass, Now};
 use serde_json::{Map, Value, json};
 
 use super::error::{INVALID_PARAMETER, NODE_NOT_ADDED, RpcError};
 use super::method::{Answer, Call};
 use super::net::network_name;
 use super::unix_now;
-
-/// The networks that addresses can belong to, as Core calls them.
-const NETWORKS: [&str; 5] = ["ipv4", "ipv6", "onion", "i2p", "cjdns"];
 
 pub(crate) async fn getaddednodeinfo(call: Call) -> Answer {
     let mut rows = Vec::new();
@@ -35,13 +32,15 @@ pub(crate) async fn getnodeaddresses(call: Call) -> Answer {
     let invalid = |text: String| RpcError::new(INVALID_PARAMETER, text);
     let count = usize::try_from(count).map_err(|_| invalid("Address count out of range".to_owned()))?;
     let network = call.opt_str(1)?;
-    if let Some(network) = network.filter(|network| !NETWORKS.contains(network)) {
-        return Err(invalid(format!("Network not recognized: {network}")));
-    }
+    let unknown = |network: &str| invalid(format!("Network not recognized: {network}"));
+    let network = match network {
+        Some(name) => Some(name.parse::<NetClass>().map_err(|_| unknown(name))?.name()),
+        None => None,
+    };
     let mut book: Box<AddressBook> = call.bitcoin()?.address_book().await?;
     let all = book.sample(&mut rand::rng(), usize::MAX, Now::from_unix_secs(unix_now()));
-    let fits = |addr: &std::net::SocketAddr| network.is_none_or(|network| network == family(addr));
-    let rows = all.into_iter().filter(|(addr, ..)| fits(addr)).take(match count {
+    let fits = |host: &Host| network.is_none_or(|network| network == family(host));
+    let rows = all.into_iter().filter(|(addr, ..)| fits(&addr.host)).take(match count {
         0 => usize::MAX,
         count => count,
     });
@@ -49,17 +48,17 @@ pub(crate) async fn getnodeaddresses(call: Call) -> Answer {
         json!({
             "time": time,
             "services": services,
-            "address": addr.ip().to_canonical().to_string(),
-            "port": addr.port(),
-            "network": family(&addr),
+            "address": addr.host.to_string(),
+            "port": addr.port,
+            "network": family(&addr.host),
         })
     });
     Ok(shown.collect::<Vec<Value>>().into())
 }
 
-/// The network of a public address.
-fn family(addr: &std::net::SocketAddr) -> &'static str {
-    network_name(addr.ip())
+/// Core's name for the network of a host.
+fn family(host: &Host) -> &'static str {
+    host.ip().map_or(host.class().name(), network_name)
 }
 
 pub(crate) async fn getaddrmaninfo(call: Call) -> Answer {
@@ -68,10 +67,10 @@ pub(crate) async fn getaddrmaninfo(call: Call) -> Answer {
     let count = |network: Option<&str>, tried: bool| {
         let entries = book.iter().filter(|entry| entry.tried == tried);
         entries
-            .filter(|entry| network.is_none_or(|network| network == family(&entry.addr)))
+            .filter(|entry| network.is_none_or(|network| network == family(&entry.addr.host)))
             .count()
     };
-    for network in NETWORKS.map(Some).into_iter().chain([None]) {
+    for network in NetClass::ALL.map(|class| Some(class.name())).into_iter().chain([None]) {
         let (new, tried) = (count(network, false), count(network, true));
         let row = json!({ "new": new, "tried": tried, "total": new + tried });
         map.insert(network.unwrap_or("all_networks").to_owned(), row);

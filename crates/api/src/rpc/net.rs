@@ -1,9 +1,9 @@
 //! Connections: `getpeerinfo`, `addnode`, bans and traffic.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, ToSocketAddrs};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use dunlin_peer::{Direction, LinkId, Now};
+use dunlin_peer::{Direction, Host, LinkId, NetAddr, NetClass, Now};
 use serde_json::{Map, Value, json};
 
 use super::error::{
@@ -13,7 +13,7 @@ use super::error::{
 use super::json::{btc, btc_u, float};
 use super::method::{Answer, Call};
 use super::{help, unix_now, with_pool};
-use crate::backend::{AddKind, BackendError, Kind, PeerRow, Subnet, Transport, Which};
+use crate::backend::{AddKind, BackendError, Kind, PeerInfo, PeerRow, Subnet, Transport, Which};
 
 /// The version of Core whose interface this one follows, as `getnetworkinfo` tells it to tools that ask.
 pub(crate) const CORE_VERSION: u32 = 319_900;
@@ -36,10 +36,13 @@ fn peer_json(row: &PeerRow) -> Value {
     let mut map = Map::new();
     map.insert("id".into(), info.link.0.into());
     map.insert("addr".into(), info.addr.to_string().into());
-    if let Some(bind) = row.addr_bind {
+    if let Some(bind) = info.bind {
         map.insert("addrbind".into(), bind.to_string().into());
     }
-    map.insert("network".into(), network_name(info.addr.ip()).into());
+    map.insert("network".into(), network_of(info).into());
+    if let Some(system) = info.system {
+        map.insert("mapped_as".into(), system.into());
+    }
     map.insert("services".into(), format!("{:016x}", info.services).into());
     map.insert("servicesnames".into(), service_names(info.services));
     map.insert("relaytxes".into(), info.relay_tx.into());
@@ -84,6 +87,7 @@ fn peer_json(row: &PeerRow) -> Value {
         Kind::Automatic => "outbound-full-relay",
         Kind::BlockRelay => "block-relay-only",
         Kind::Feeler => "feeler",
+        Kind::Private => "private-broadcast",
     };
     map.insert("connection_type".into(), kind.into());
     let (transport, session_id) = match info.transport {
@@ -102,6 +106,14 @@ pub(crate) fn sanitize(text: &str) -> String {
         .filter(|c| c.is_ascii_alphanumeric() || " .,;-_/:?@()".contains(*c))
         .take(256)
         .collect()
+}
+
+/// Core's name for the network that a link goes through.
+fn network_of(info: &PeerInfo) -> &'static str {
+    match (info.network, info.addr.host.ip()) {
+        (NetClass::Ipv4 | NetClass::Ipv6, Some(ip)) => network_name(ip),
+        (network, _) => network.name(),
+    }
 }
 
 /// Core's name for the network that an address belongs to.
@@ -165,16 +177,21 @@ pub(crate) async fn getnetworkinfo(call: Call) -> Answer {
         let info = pool.info();
         (info.min_relay_feerate, info.incremental_feerate)
     });
-    let networks: Vec<Value> = ["ipv4", "ipv6", "onion", "i2p", "cjdns"]
-        .iter()
-        .map(|name| {
-            let reachable = name.starts_with("ip");
-            json!({
-                "name": name, "limited": !reachable, "reachable": reachable,
-                "proxy": "", "proxy_randomize_credentials": false,
-            })
+    let ways = bitcoin.ways();
+    let network = |class: NetClass| {
+        let reachable = ways.reachable.contains(class);
+        let proxy = ways.proxies.iter().find(|(of, _)| *of == class);
+        json!({
+            "name": class.name(), "limited": !reachable, "reachable": reachable,
+            "proxy": proxy.map_or_else(String::new, |(_, proxy)| proxy.to_string()),
+            "proxy_randomize_credentials": proxy.is_some(),
         })
-        .collect();
+    };
+    let networks: Vec<Value> = NetClass::ALL.into_iter().map(network).collect();
+    let own = bitcoin.own_addresses().await?;
+    let own = own
+        .iter()
+        .map(|addr| json!({ "address": addr.host.to_string(), "port": addr.port, "score": 4 }));
     Ok(json!({
         "version": CORE_VERSION,
         "subversion": call.shared.node.user_agent,
@@ -190,7 +207,7 @@ pub(crate) async fn getnetworkinfo(call: Call) -> Answer {
         "networks": networks,
         "relayfee": btc_u(relay_fee),
         "incrementalfee": btc_u(incremental_fee),
-        "localaddresses": [],
+        "localaddresses": own.collect::<Vec<_>>(),
         "warnings": [],
     }))
 }
@@ -216,12 +233,12 @@ pub(crate) async fn getnettotals(call: Call) -> Answer {
 }
 
 /// `host`, `host:port`, `[v6]` or `[v6]:port`, resolved; the network's own port where none is given.
-async fn resolve(text: &str, default_port: u16) -> Result<SocketAddr, RpcError> {
-    if let Ok(addr) = text.parse::<SocketAddr>() {
+async fn resolve(text: &str, default_port: u16) -> Result<NetAddr, RpcError> {
+    if let Ok(addr) = text.parse::<NetAddr>() {
         return Ok(addr);
     }
-    if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-        return Ok(SocketAddr::new(ip, default_port));
+    if let Ok(host) = text.trim_start_matches('[').trim_end_matches(']').parse::<Host>() {
+        return Ok(NetAddr::at_default_port(host, default_port));
     }
     let name = if text.contains(':') {
         text.to_owned()
@@ -236,7 +253,7 @@ async fn resolve(text: &str, default_port: u16) -> Result<SocketAddr, RpcError> 
             format!("Error: {text} is no address and no name that resolves"),
         )
     };
-    found.ok().flatten().ok_or_else(unknown)
+    found.ok().flatten().map(NetAddr::from).ok_or_else(unknown)
 }
 
 pub(crate) async fn addnode(call: Call) -> Answer {

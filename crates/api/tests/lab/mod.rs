@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use bitcoin::{BlockHash, Transaction};
 use dunlin_api::backend::{
     AddKind, AddRequest, AddSource, BackendError, Ban, BitcoinBackend, ChainOp, ChainOpError, InfoHash, Kind, Metainfo,
-    NetTotals, Operated, PeerInfo, PeerRow, PeerStatus, Priority, State, SubmitBlockError, SubmitTxError, Subnet,
-    TorrentBackend, TorrentStatus, Transport, Which,
+    NetAddr, NetClass, NetTotals, Operated, PeerInfo, PeerRow, PeerStatus, Priority, State, SubmitBlockError,
+    SubmitTxError, Subnet, TorrentBackend, TorrentStatus, Transport, Ways, Which,
 };
 use dunlin_api::{Node, Stop};
 use dunlin_chain::indexes::{IndexKind, Indexer, Indexes};
@@ -40,7 +40,7 @@ pub struct Lab {
     pool: Arc<RwLock<Pool>>,
     tip: watch::Sender<BlockHash>,
     pub peers: Mutex<Vec<PeerRow>>,
-    pub added: Mutex<Vec<SocketAddr>>,
+    pub added: Mutex<Vec<NetAddr>>,
     pub book: Mutex<AddressBook>,
     bans: Mutex<Vec<Ban>>,
 }
@@ -85,6 +85,9 @@ pub fn peer(id: u64, addr: &str, direction: Direction) -> PeerRow {
         info: PeerInfo {
             link: LinkId(id),
             addr: addr.parse().unwrap(),
+            bind: None,
+            network: NetClass::Ipv4,
+            system: None,
             direction,
             kind: match direction {
                 Direction::Inbound => Kind::Inbound,
@@ -117,7 +120,6 @@ pub fn peer(id: u64, addr: &str, direction: Direction) -> PeerRow {
             compact_from: false,
             wtxid_relay: true,
         },
-        addr_bind: None,
         bytes_in: 4_000,
         bytes_out: 3_000,
     }
@@ -168,7 +170,7 @@ impl BitcoinBackend for Lab {
         Ok(self.peers.lock().unwrap().clone())
     }
 
-    async fn add_node(&self, addr: SocketAddr, what: AddKind) -> Result<(), BackendError> {
+    async fn add_node(&self, addr: NetAddr, what: AddKind) -> Result<(), BackendError> {
         let mut added = self.added.lock().unwrap();
         let at = added.iter().position(|known| *known == addr);
         match (what, at) {
@@ -183,10 +185,21 @@ impl BitcoinBackend for Lab {
         Ok(())
     }
 
-    async fn added_nodes(&self) -> Result<Vec<(SocketAddr, bool)>, BackendError> {
+    async fn own_addresses(&self) -> Result<Vec<NetAddr>, BackendError> {
+        Ok(Vec::new())
+    }
+
+    fn ways(&self) -> Ways {
+        Ways {
+            reachable: [NetClass::Ipv4, NetClass::Ipv6].into_iter().collect(),
+            proxies: Vec::new(),
+        }
+    }
+
+    async fn added_nodes(&self) -> Result<Vec<(NetAddr, bool)>, BackendError> {
         let added = self.added.lock().unwrap();
         let peers = self.peers.lock().unwrap();
-        let row = |addr: &SocketAddr| (*addr, peers.iter().any(|peer| peer.info.addr == *addr));
+        let row = |addr: &NetAddr| (*addr, peers.iter().any(|peer| peer.info.addr == *addr));
         Ok(added.iter().map(row).collect())
     }
 

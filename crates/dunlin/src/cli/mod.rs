@@ -1,5 +1,6 @@
 //! The command line: each option is defined once, here; its help and its key in `dunlin.toml` come from here.
 
+mod networks;
 mod run;
 mod torrent;
 
@@ -8,7 +9,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use dunlin_chain::Network;
+use dunlin_peer::{Host, NetAddr};
 
+pub(crate) use networks::NetworkArgs;
 pub(crate) use run::{Part, RunArgs};
 pub(crate) use torrent::{
     CreateArgs, DiscoveryArgs, GetArgs, QueueArgs, RateArgs, SeedArgs, TorrentArgs, TorrentCommand, TorrentEncryption,
@@ -171,17 +174,17 @@ pub(crate) enum PeerCommand {
     /// Keep a connection to this peer
     Add {
         /// Address and port
-        addr: SocketAddr,
+        addr: NetAddr,
     },
     /// Refuse an address for a day
     Ban {
         /// Address
-        addr: std::net::IpAddr,
+        addr: Host,
     },
     /// Allow an address again
     Unban {
         /// Address
-        addr: std::net::IpAddr,
+        addr: Host,
     },
 }
 

@@ -7,8 +7,9 @@ use bitcoin::Work;
 use clap::{Args, ValueEnum};
 use dunlin_chain::indexes::IndexKind;
 use dunlin_chain::{Network, Prune, TestRule};
+use dunlin_peer::NetAddr;
 
-use super::{DiscoveryArgs, QueueArgs, RateArgs};
+use super::{DiscoveryArgs, NetworkArgs, QueueArgs, RateArgs};
 
 /// A part of the program that can be left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -75,13 +76,15 @@ pub(crate) struct RunArgs {
     pub(crate) no_dial: bool,
     /// Connect only to these peers (repeatable)
     #[arg(long, value_name = "ADDR", help_heading = "Bitcoin")]
-    pub(crate) connect: Vec<SocketAddr>,
+    pub(crate) connect: Vec<NetAddr>,
     /// Keep a connection to this peer too (repeatable)
     #[arg(long, value_name = "ADDR", help_heading = "Bitcoin")]
-    pub(crate) add_peer: Vec<SocketAddr>,
+    pub(crate) add_peer: Vec<NetAddr>,
     /// Take no transactions from peers
     #[arg(long, help_heading = "Bitcoin")]
     pub(crate) blocks_only: bool,
+    #[command(flatten)]
+    pub(crate) networks: NetworkArgs,
     /// How many peers may connect to us
     #[arg(long, value_name = "N", default_value_t = 114, help_heading = "Bitcoin")]
     pub(crate) max_inbound: usize,

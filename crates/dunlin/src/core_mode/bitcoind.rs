@@ -11,6 +11,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use clap::Parser;
 use dunlin_api::zmq;
 use dunlin_chain::Params;
+use dunlin_peer::{Host, NetAddr};
 
 use super::options::Program;
 use super::settings::Settings;
@@ -84,10 +85,10 @@ fn run_args(settings: &Settings) -> anyhow::Result<RunArgs> {
         say("listen", &listen_address(settings, &bind, port)?.to_string());
     }
     for peer in connect.iter().filter(|peer| *peer != "0") {
-        say("connect", &resolve(peer, port)?.to_string());
+        say("connect", &resolve_peer(peer, port)?.to_string());
     }
     for peer in settings.list("addnode") {
-        say("add-peer", &resolve(&peer, port)?.to_string());
+        say("add-peer", &resolve_peer(&peer, port)?.to_string());
     }
     let connections = settings.number("maxconnections")?.unwrap_or(MAX_CONNECTIONS);
     say("max-inbound", &connections.saturating_sub(OUTBOUND).to_string());
@@ -157,6 +158,9 @@ fn run_args(settings: &Settings) -> anyhow::Result<RunArgs> {
             say("zmq", &format!("{topic}={place}/{high_water}"));
         }
     }
+    for (name, value) in super::networks::options(settings)? {
+        say(name, &value);
+    }
     let rpc = rpc_address(settings)?;
     say("rpc-listen", &rpc.to_string());
     for login in settings.list("rpcauth") {
@@ -171,6 +175,13 @@ fn run_args(settings: &Settings) -> anyhow::Result<RunArgs> {
         (!settings.switch("dnsseed").unwrap_or(!connects_only), "--no-dns-seed"),
         (!settings.switch("v2transport").unwrap_or(true), "--no-v2transport"),
         (settings.is_on("rest"), "--rest"),
+        (settings.is_on("privatebroadcast"), "--private-broadcast"),
+        (settings.switch("fixedseeds") == Some(false), "--no-fixed-seeds"),
+        (settings.is_on("cjdnsreachable"), "--cjdns-reachable"),
+        (
+            settings.text("i2psam").is_some() && settings.switch("i2pacceptincoming") == Some(false),
+            "--no-i2p-accept",
+        ),
         (settings.is_on("blocksonly"), "--blocks-only"),
         (settings.is_on("peerblockfilters"), "--peer-block-filters"),
         (settings.is_on("reindex"), "--reindex"),
@@ -240,8 +251,19 @@ fn rpc_address(settings: &Settings) -> anyhow::Result<SocketAddr> {
     }
 }
 
+/// A peer's address: one that [`resolve`] finds, or a name on Tor or I2P.
+fn resolve_peer(text: &str, default_port: u16) -> anyhow::Result<NetAddr> {
+    if let Ok(addr) = text.parse() {
+        return Ok(addr);
+    }
+    match text.parse::<Host>() {
+        Ok(host) => Ok(NetAddr::at_default_port(host, default_port)),
+        Err(_) => resolve(text, default_port).map(NetAddr::from),
+    }
+}
+
 /// `host`, `host:port`, `[v6]` or `[v6]:port`.
-fn resolve(text: &str, default_port: u16) -> anyhow::Result<SocketAddr> {
+pub(super) fn resolve(text: &str, default_port: u16) -> anyhow::Result<SocketAddr> {
     if let Ok(addr) = text.parse() {
         return Ok(addr);
     }

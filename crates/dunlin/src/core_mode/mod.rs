@@ -4,6 +4,7 @@
 
 mod bitcoin_cli;
 mod bitcoind;
+mod networks;
 mod options;
 mod settings;
 

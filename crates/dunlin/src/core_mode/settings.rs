@@ -443,13 +443,18 @@ mod tests {
         assert!(fault("server\n", &[]).contains("parse error on line 1"));
         assert!(fault("\n-server=1\n", &[]).contains("parse error on line 2"));
         assert!(fault("rpcpassword=a#b\n", &[]).contains("rpcpassword"));
-        assert!(fault("proxy=127.0.0.1:9050\n", &[]).contains("-proxy cannot be carried out"));
+        assert!(fault("peerbloomfilters=1\n", &[]).contains("-peerbloomfilters cannot be carried out"));
         assert!(fault("", &["-conf=nowhere.conf"]).contains("could not be opened"));
         assert!(
             fault("", &["-datadir=/does/not/exist"])
                 .contains("Specified data directory \"/does/not/exist\" does not exist.")
         );
-        let settings = read(Program::Daemon, "colour=red\nfallbackfee=0.1\nproxy=0\n", &[]).unwrap();
+        let settings = read(
+            Program::Daemon,
+            "colour=red\nfallbackfee=0.1\npeerbloomfilters=0\n",
+            &[],
+        )
+        .unwrap();
         assert_eq!(settings.warnings.len(), 2, "{:?}", settings.warnings);
     }
 

@@ -14,13 +14,14 @@ use dunlin_chain::indexes::{IndexKind, Indexer, Indexes};
 use dunlin_chain::swiftsync::{Hints, HintsError, SwiftSync};
 use dunlin_chain::{Chain, ChainConfig, Network, Params, Prune, Reindex, View};
 use dunlin_mempool::Pool;
-use dunlin_net::Completer;
-use dunlin_peer::{Now, Reach};
+use dunlin_net::{Completer, OnionService, Proxies};
+use dunlin_peer::{NetAddr, Now, Reach};
 use dunlin_relay::{Command, Done, Engine, Event, Importing, Job, Relay, services};
 use tokio::sync::watch;
 
 use super::address_file;
 use super::answers::Answers;
+use super::networks::Networks;
 use super::{mempool_file, peer_files};
 use crate::cli::RunArgs;
 
@@ -49,6 +50,8 @@ pub(crate) struct Bitcoin {
     pub(super) dir: PathBuf,
     pub(super) config: dunlin_relay::Config,
     pub(super) indexes: Indexes,
+    pub(super) proxies: Proxies,
+    onion: Mutex<Option<OnionService>>,
     fault: Fault,
     commit: Mutex<Option<JoinHandle<()>>>,
     pool_loader: Mutex<Option<JoinHandle<()>>>,
@@ -139,21 +142,32 @@ impl Bitcoin {
         let regtest = args.network == Network::Regtest;
         let reach = if regtest { Reach::Anywhere } else { Reach::Public };
         // A key of its own: the book keeps it in its file, and the machine's seed stays in memory.
-        let addresses = address_file::load(dir, rand::random(), reach);
+        let mut addresses = address_file::load(dir, rand::random(), reach);
+        let networks = Networks::new(&args.networks, dir)?;
+        addresses.set_as_map(networks.as_map.clone());
+        let onion_listen = Networks::onion_listen(&args.networks);
         let mut config = dunlin_relay::Config {
             seed: rand::random(),
             anchors: peer_files::take_anchors(dir),
             user_agent: user_agent(&args.ua_comment),
-            dns_seeds: match args.no_dns_seed || args.no_dial {
+            dns_seeds: match args.no_dns_seed || args.no_dial || !networks.looks_up_names() {
                 true => Vec::new(),
                 false => dunlin_relay::dns_seeds(args.network)
                     .iter()
                     .map(|&name| name.to_owned())
                     .collect(),
             },
+            fixed_seeds: match args.networks.no_fixed_seeds || args.no_dial {
+                true => Vec::new(),
+                false => dunlin_relay::fixed_seeds(args.network),
+            },
             connect_only: args.connect.clone(),
             add_peers: args.add_peer.clone(),
-            listen_port: Some(listen.port()).filter(|port| *port != 0 && !args.no_listen),
+            listen_port: Some(listen.port())
+                .filter(|port| *port != 0)
+                .filter(|_| !args.no_listen || onion_listen.is_some() || networks.i2p.is_some()),
+            reachable: networks.reachable,
+            private_broadcast: networks.private_broadcast,
             max_inbound: args.max_inbound,
             block_filters: args.peer_block_filters.then(|| indexes.clone()),
             blocks_only: args.blocks_only,
@@ -186,7 +200,11 @@ impl Bitcoin {
             dunlin_net::ReactorConfig {
                 // The machine keeps the limit and chooses whom to drop; it needs the newcomers at the door for that.
                 max_inbound: args.max_inbound.saturating_add(AT_THE_DOOR),
-                listen: Some(listen).filter(|_| !args.no_listen).into_iter().collect(),
+                listen: (Some(listen).filter(|_| !args.no_listen).into_iter())
+                    .chain(onion_listen)
+                    .collect(),
+                proxies: networks.proxies,
+                i2p: networks.i2p.clone(),
                 ..dunlin_net::ReactorConfig::new("bitcoin")
             },
             machine,
@@ -207,6 +225,12 @@ impl Bitcoin {
             ),
         )
         .context("cannot listen for Bitcoin peers; choose another address with --listen")?;
+        let onion_bind = onion_listen.and_then(|_| reactor.local_addrs().last().copied());
+        if let Some(bind) = onion_bind {
+            reactor.command(Command::OnionBind(bind));
+        }
+        let proxies = networks.proxies;
+        let onion = networks.start(&args.networks, dir, params.default_port, onion_bind, reactor.clone())?;
         reactor.command(Command::CatchUp);
         Ok(Self {
             reactor,
@@ -217,6 +241,8 @@ impl Bitcoin {
             dir: dir.to_owned(),
             config: told,
             indexes,
+            proxies,
+            onion: Mutex::new(onion),
             fault,
             commit: Mutex::new(Some(commit)),
             pool_loader: Mutex::new(Some(pool_loader)),
@@ -256,6 +282,7 @@ impl Bitcoin {
     /// # Errors
     /// When the node did not stop because it was asked to, or could not save everything.
     pub(super) fn stop(&self) -> anyhow::Result<()> {
+        drop(self.onion.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.reactor.shutdown();
         // The reactor's thread owned the only sender of work, so the commit thread ends once it has done all.
         let commit = self.commit.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -386,7 +413,9 @@ fn dispatcher(
         Job::Resolve { name, port } => resolver.spawn(move || {
             // A seed that cannot be resolved is one without addresses.
             let addrs = (name.as_str(), port).to_socket_addrs();
-            let addrs = addrs.map(Iterator::collect).unwrap_or_default();
+            let addrs = addrs
+                .map(|addrs| addrs.map(NetAddr::from).collect())
+                .unwrap_or_default();
             completer.complete(Done::Resolved { addrs });
         }),
         Job::ReadBlock { .. } => {
@@ -492,6 +521,7 @@ fn on_event(
         | Event::Peers { ticket, .. }
         | Event::Added { ticket, .. }
         | Event::Bans { ticket, .. }
+        | Event::OwnAddresses { ticket, .. }
         | Event::Addresses { ticket, .. } => answers.give(ticket, event),
         Event::TipChanged {
             hash,

@@ -7,11 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bitcoin::{BlockHash, Transaction};
 use dunlin_api::BitcoinBackend;
-use dunlin_api::backend::{BackendError, ChainOpError, NetTotals, PeerRow, SubmitBlockError, SubmitTxError};
+use dunlin_api::backend::{BackendError, ChainOpError, NetTotals, PeerRow, SubmitBlockError, SubmitTxError, Ways};
 use dunlin_chain::indexes::Indexes;
 use dunlin_chain::{ParsedBlock, View};
 use dunlin_mempool::{Accepted, Pool};
-use dunlin_peer::AddressBook;
+use dunlin_peer::{AddressBook, NetAddr, NetClass};
 use dunlin_relay::{AddKind, Ban, ChainOp, Command, Event, Operated, PeerInfo, Subnet, Which};
 use tokio::sync::watch;
 
@@ -90,7 +90,6 @@ impl BitcoinBackend for Bitcoin {
             let (bytes_in, bytes_out) = stats.map_or((0, 0), |stats| (stats.bytes_in, stats.bytes_out));
             PeerRow {
                 info,
-                addr_bind: None,
                 bytes_in,
                 bytes_out,
             }
@@ -98,7 +97,7 @@ impl BitcoinBackend for Bitcoin {
         Ok(peers.into_iter().map(row).collect())
     }
 
-    async fn add_node(&self, addr: SocketAddr, what: AddKind) -> Result<(), BackendError> {
+    async fn add_node(&self, addr: NetAddr, what: AddKind) -> Result<(), BackendError> {
         if what != AddKind::Onetry {
             let added = self.added_nodes().await?;
             let known = added.iter().any(|(known, _)| *known == addr);
@@ -113,7 +112,22 @@ impl BitcoinBackend for Bitcoin {
         Ok(())
     }
 
-    async fn added_nodes(&self) -> Result<Vec<(SocketAddr, bool)>, BackendError> {
+    async fn own_addresses(&self) -> Result<Vec<NetAddr>, BackendError> {
+        match self.ask(|ticket| Command::OwnAddresses { ticket }).await? {
+            Event::OwnAddresses { addrs, .. } => Ok(addrs),
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    fn ways(&self) -> Ways {
+        let proxy = |class| Some((class, self.proxies.of(class)?));
+        Ways {
+            reachable: self.config.reachable,
+            proxies: NetClass::ALL.into_iter().filter_map(proxy).collect(),
+        }
+    }
+
+    async fn added_nodes(&self) -> Result<Vec<(NetAddr, bool)>, BackendError> {
         match self.ask(|ticket| Command::Added { ticket }).await? {
             Event::Added { peers, .. } => Ok(peers),
             other => Err(mismatch(&other)),

@@ -6,6 +6,7 @@ mod bitcoin;
 mod bitcoin_backend;
 pub(crate) mod data_dir;
 mod mempool_file;
+mod networks;
 mod peer_files;
 pub(crate) mod signals;
 pub(crate) mod torrent;

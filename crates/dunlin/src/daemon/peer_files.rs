@@ -3,10 +3,10 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Context;
+use dunlin_peer::NetAddr;
 use dunlin_relay::{Ban, Subnet};
 use serde_json::{Value, json};
 
@@ -46,10 +46,10 @@ pub(super) fn save_bans(dir: &Path, bans: &[Ban]) -> anyhow::Result<()> {
 }
 
 /// The saved anchors. They are forgotten at once: if they bring us down, the next start goes without them.
-pub(super) fn take_anchors(dir: &Path) -> Vec<SocketAddr> {
+pub(super) fn take_anchors(dir: &Path) -> Vec<NetAddr> {
     let addr = |entry: &Value| entry.as_str()?.parse().ok();
     let anchors =
-        |value: Value| -> Option<Vec<SocketAddr>> { value.as_array()?.iter().take(MAX_ANCHORS).map(addr).collect() };
+        |value: Value| -> Option<Vec<NetAddr>> { value.as_array()?.iter().take(MAX_ANCHORS).map(addr).collect() };
     let anchors = load(dir, ANCHORS, anchors).unwrap_or_default();
     // Nothing is lost when it is still there at the next start.
     let _ = fs::remove_file(dir.join(ANCHORS));
@@ -57,8 +57,8 @@ pub(super) fn take_anchors(dir: &Path) -> Vec<SocketAddr> {
 }
 
 /// Saves the anchors, at the end.
-pub(super) fn save_anchors(dir: &Path, anchors: &[SocketAddr]) -> anyhow::Result<()> {
-    let entries: Vec<String> = anchors.iter().map(SocketAddr::to_string).collect();
+pub(super) fn save_anchors(dir: &Path, anchors: &[NetAddr]) -> anyhow::Result<()> {
+    let entries: Vec<String> = anchors.iter().map(NetAddr::to_string).collect();
     save(dir, ANCHORS, &json!(entries))
 }
 
@@ -103,7 +103,7 @@ mod tests {
         let bans = [entry("192.0.2.0/24", false), entry("198.51.100.7/32", true)];
         save_bans(dir.path(), &bans).unwrap();
         assert_eq!(load_bans(dir.path()), bans[..1]);
-        let anchors: Vec<SocketAddr> = vec!["192.0.2.1:8333".parse().unwrap(), "[2001:db8::1]:1".parse().unwrap()];
+        let anchors: Vec<NetAddr> = vec!["192.0.2.1:8333".parse().unwrap(), "[2001:db8::1]:1".parse().unwrap()];
         save_anchors(dir.path(), &anchors).unwrap();
         assert_eq!(take_anchors(dir.path()), anchors);
         assert!(take_anchors(dir.path()).is_empty());

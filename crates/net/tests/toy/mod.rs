@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use dunlin_net::{Completer, Handle, ReactorConfig, spawn};
 use dunlin_peer::{
-    CloseReason, Codec, CodecError, DialToken, DisconnectCause, Input, Link, LinkId, Machine, Now, Outbox, Output,
-    SendBuf,
+    CloseReason, Codec, CodecError, DialToken, DisconnectCause, Input, Link, LinkId, Machine, NetAddr, Now, Outbox,
+    Output, SendBuf,
 };
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -47,7 +47,7 @@ impl Codec for Frames {
 
 #[derive(Debug)]
 pub enum Command {
-    Dial(SocketAddr, u64),
+    Dial(NetAddr, u64),
     Send(LinkId, Bytes),
     Close(LinkId),
     Pause(LinkId),
@@ -61,11 +61,11 @@ pub enum Command {
 
 #[derive(Debug)]
 pub enum Event {
-    Connected(Link),
+    Connected(Link<NetAddr>),
     Received(LinkId, Bytes),
     Writable(LinkId),
     Disconnected(LinkId, DisconnectCause),
-    DialFailed(SocketAddr, DialToken),
+    DialFailed(NetAddr, DialToken),
     Timer(Duration),
     JobDone(u64),
     Datagram(SocketAddr, Bytes),
@@ -90,7 +90,7 @@ pub struct Toy {
     manners: Manners,
     links: VecDeque<LinkId>,
     timer: Option<(Now, Now)>,
-    out: Outbox<Bytes, Event, u64>,
+    out: Outbox<Bytes, Event, u64, NetAddr>,
 }
 
 impl Toy {
@@ -120,12 +120,13 @@ impl Toy {
 
 impl Machine for Toy {
     type Msg = Bytes;
+    type Addr = NetAddr;
     type Command = Command;
     type Event = Event;
     type Job = u64;
     type Done = u64;
 
-    fn handle(&mut self, now: Now, input: Input<Bytes, Command, u64>) {
+    fn handle(&mut self, now: Now, input: Input<Bytes, Command, u64, NetAddr>) {
         match input {
             Input::Connected(link) => {
                 self.links.push_back(link.id);
@@ -183,7 +184,7 @@ impl Machine for Toy {
         self.timer.map(|(_, due)| due)
     }
 
-    fn poll(&mut self) -> Option<Output<Bytes, Event, u64>> {
+    fn poll(&mut self) -> Option<Output<Bytes, Event, u64, NetAddr>> {
         self.out.pop()
     }
 }
@@ -238,7 +239,7 @@ impl Running {
         panic!("the event did not come");
     }
 
-    pub fn connected(&self) -> Link {
+    pub fn connected(&self) -> Link<NetAddr> {
         self.wait(|event| match event {
             Event::Connected(link) => Some(link),
             _ => None,
@@ -275,7 +276,7 @@ impl Running {
     }
 
     pub fn dial(&self, other: &Running) -> LinkId {
-        assert!(self.handle.command(Command::Dial(other.addr(), 7)));
+        assert!(self.handle.command(Command::Dial(other.addr().into(), 7)));
         let link = self.connected();
         assert_eq!(link.token, Some(DialToken(7)));
         link.id

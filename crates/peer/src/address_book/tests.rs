@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -20,16 +20,16 @@ fn at(secs: u64) -> Now {
     Now::from_unix_secs(T0 + secs)
 }
 
-fn addr(group: u16, host: u16) -> SocketAddr {
+fn addr(group: u16, host: u16) -> NetAddr {
     let [a, b] = group.to_be_bytes();
     let [c, d] = host.to_be_bytes();
-    SocketAddr::from((Ipv4Addr::new(a, b, c, d), 8333))
+    SocketAddr::from((Ipv4Addr::new(a, b, c, d), 8333)).into()
 }
 
 /// `count` addresses, each in a group of its own, told by sources in groups of their own.
-fn fill_honest(book: &mut AddressBook, count: u16) -> BTreeSet<SocketAddr> {
+fn fill_honest(book: &mut AddressBook, count: u16) -> BTreeSet<NetAddr> {
     (0..count)
-        .map(|number| (addr(0x2000 + number, 1), addr(0x4000 + number, 9).ip()))
+        .map(|number| (addr(0x2000 + number, 1), addr(0x4000 + number, 9).host))
         .filter(|(addr, source)| book.add(*addr, 9, T0 - 3600, *source))
         .map(|(addr, _)| addr)
         .collect()
@@ -38,7 +38,7 @@ fn fill_honest(book: &mut AddressBook, count: u16) -> BTreeSet<SocketAddr> {
 #[test]
 fn add_refuses_what_cannot_be_reached() {
     let mut book = book();
-    let source = addr(0x0808, 1).ip();
+    let source = addr(0x0808, 1).host;
     for text in [
         "127.0.0.1:8333",
         "10.0.0.1:8333",
@@ -46,17 +46,17 @@ fn add_refuses_what_cannot_be_reached() {
         "[::1]:8333",
         "[fe80::1]:8333",
     ] {
-        assert!(!book.add(text.parse().unwrap(), 1, T0, source), "{text}");
+        assert!(!book.add(text.parse::<NetAddr>().unwrap(), 1, T0, source), "{text}");
     }
-    assert!(book.add("8.8.8.8:8333".parse().unwrap(), 1, T0, source));
-    assert!(!book.add("[::ffff:8.8.8.8]:8333".parse().unwrap(), 8, T0 + 5, source));
+    assert!(book.add("8.8.8.8:8333".parse::<NetAddr>().unwrap(), 1, T0, source));
+    assert!(!book.add("[::ffff:8.8.8.8]:8333".parse::<NetAddr>().unwrap(), 8, T0 + 5, source));
     assert_eq!(book.len(), 1);
     let entry = book.entry(&"8.8.8.8:8333".parse().unwrap()).unwrap();
     assert_eq!((entry.services, entry.time), (9, T0 + 5));
 
     let mut local = AddressBook::new([7; 32], Reach::Anywhere);
-    assert!(local.add("127.0.0.1:8333".parse().unwrap(), 1, T0, source));
-    assert!(!local.add("0.0.0.0:8333".parse().unwrap(), 1, T0, source));
+    assert!(local.add("127.0.0.1:8333".parse::<NetAddr>().unwrap(), 1, T0, source));
+    assert!(!local.add("0.0.0.0:8333".parse::<NetAddr>().unwrap(), 1, T0, source));
 }
 
 #[test]
@@ -68,9 +68,12 @@ fn one_source_group_fills_a_bounded_share_and_displaces_nobody() {
     // A /16 of sources floods addresses from every group there is.
     let mut accepted = 0u32;
     for round in 0..200_000u32 {
-        let source = addr(0x5a5a, (round % 65_000) as u16).ip();
+        let source = addr(0x5a5a, (round % 65_000) as u16).host;
         let group = 0x0b00 + (round.wrapping_mul(2_654_435_761) >> 20) as u16;
-        let claim = SocketAddr::from((addr(group, (round >> 3) as u16).ip(), 1 + (round % 60_000) as u16));
+        let claim = NetAddr {
+            port: 1 + (round % 60_000) as u16,
+            ..addr(group, (round >> 3) as u16)
+        };
         accepted += u32::from(book.add(claim, 9, T0, source));
     }
     assert!(accepted <= NEW_BUCKETS_PER_SOURCE * BUCKET_SIZE, "{accepted}");
@@ -101,7 +104,7 @@ fn the_book_never_grows_beyond_its_tables() {
     let most = ((NEW_BUCKETS + TRIED_BUCKETS) * BUCKET_SIZE) as usize;
     for number in 0..60_000u32 {
         let group = 0x0b00 + (number % 20_000) as u16;
-        book.add(addr(group, (number / 7) as u16), 1, T0, addr(group ^ 0x1111, 3).ip());
+        book.add(addr(group, (number / 7) as u16), 1, T0, addr(group ^ 0x1111, 3).host);
         if number % 3 == 0 {
             book.connected(addr(group, (number / 7) as u16), at(0));
         }
@@ -118,7 +121,7 @@ fn the_book_never_grows_beyond_its_tables() {
 fn success_moves_to_tried_and_failure_makes_room() {
     let mut book = book();
     let peer = addr(0x0808, 1);
-    book.add(peer, 1, T0, addr(0x0909, 1).ip());
+    book.add(peer, 1, T0, addr(0x0909, 1).host);
     book.attempt(peer, at(1));
     assert_eq!(book.entry(&peer).unwrap().attempts, 1);
     book.connected(peer, at(2));
@@ -126,9 +129,9 @@ fn success_moves_to_tried_and_failure_makes_room() {
     assert!(entry.tried && entry.attempts == 0 && entry.last_success == T0 + 2);
 
     let dead = addr(0x0a0b, 1);
-    assert!(!book.add(dead, 1, T0, peer.ip()), "10.0.0.0/8 is private");
+    assert!(!book.add(dead, 1, T0, peer.host), "10.0.0.0/8 is private");
     let dead = addr(0x0b0b, 1);
-    book.add(dead, 1, T0, peer.ip());
+    book.add(dead, 1, T0, peer.host);
     for try_number in 0..3 {
         book.attempt(dead, at(100 * try_number));
     }
@@ -147,7 +150,7 @@ fn pick_skips_the_just_dialled_and_ends_when_nothing_fits() {
     let mut rng = StdRng::seed_from_u64(4);
     assert_eq!(book.pick(&mut rng, at(0)), None);
     let peer = addr(0x0808, 1);
-    book.add(peer, 1, T0, peer.ip());
+    book.add(peer, 1, T0, peer.host);
     assert_eq!(book.pick(&mut rng, at(0)), Some(peer));
     book.attempt(peer, at(0));
     assert_eq!(book.pick(&mut rng, at(30)), None);
@@ -174,10 +177,10 @@ fn sample_is_bounded_distinct_and_reproducible() {
 fn claims_of_the_future_are_not_believed() {
     let mut book = book();
     let peer = addr(0x0808, 1);
-    book.add(peer, 1, T0, peer.ip());
-    book.add(peer, 1, T0 + 100_000, peer.ip());
+    book.add(peer, 1, T0, peer.host);
+    book.add(peer, 1, T0 + 100_000, peer.host);
     assert_eq!(book.entry(&peer).unwrap().time, T0);
-    book.add(addr(0x0909, 1), 1, u64::MAX, peer.ip());
+    book.add(addr(0x0909, 1), 1, u64::MAX, peer.host);
     assert_eq!(book.sample(&mut StdRng::seed_from_u64(3), 9, at(0)).len(), 1);
 }
 
@@ -189,7 +192,12 @@ fn saved_books_come_back_and_damage_is_noticed() {
         book.attempt(*addr, at(number as u64));
         book.connected(*addr, at(number as u64));
     }
-    book.add("[2a01:4f8::7]:8333".parse().unwrap(), 1033, T0, addr(0x0808, 1).ip());
+    book.add(
+        "[2a01:4f8::7]:8333".parse::<NetAddr>().unwrap(),
+        1033,
+        T0,
+        addr(0x0808, 1).host,
+    );
     let bytes = book.to_bytes();
     let back = AddressBook::from_bytes(&bytes, Reach::Public).unwrap();
     assert!(back.iter().eq(book.iter()));
@@ -210,4 +218,41 @@ fn saved_books_come_back_and_damage_is_noticed() {
         let bad = AddressBook::from_bytes(&bad, Reach::Public);
         assert_eq!(bad.unwrap_err(), AddressBookError::Damaged);
     }
+}
+
+const ONION: &str = "pg6mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4pscryd.onion:8333";
+const I2P: &str = "ukeu3k5oycgaauneqgtnvselmt4yemvoilkln7jpvamvfx7dnkdq.b32.i2p:0";
+
+#[test]
+fn names_of_hidden_networks_are_kept_and_saved() {
+    let mut book = book();
+    let source = addr(0x0808, 1).host;
+    let names = [ONION, I2P].map(|text| text.parse::<NetAddr>().unwrap());
+    let cjdns = "[fc00::7]:8333".parse::<NetAddr>().unwrap();
+    assert!(!book.add(cjdns, 1, T0, source), "private to all but CJDNS");
+    for name in names.into_iter().chain([cjdns.on_cjdns()]) {
+        assert!(book.add(name, 1, T0, source), "{name}");
+    }
+    let ported = NetAddr { port: 8333, ..names[1] };
+    assert!(!book.add(ported, 1, T0, source), "I2P has no ports");
+    book.connected(names[0], at(5));
+    let back = AddressBook::from_bytes(&book.to_bytes(), Reach::Public).unwrap();
+    assert!(back.iter().eq(book.iter()));
+    assert!(back.entry(&names[0]).unwrap().tried);
+}
+
+#[test]
+fn a_map_of_systems_moves_addresses_together() {
+    // Returns system 5: `0`, then class 0, then 4 in 15 bits.
+    let everything = Arc::new(AsMap::new(vec![0, 0b0100_0000, 0]).unwrap());
+    let mut book = book();
+    let (one, two) = (addr(0x0808, 1), addr(0x0909, 1));
+    book.add(one, 1, T0, two.host);
+    assert_ne!(book.group(&one.host), book.group(&two.host));
+    book.set_as_map(Some(everything));
+    assert_eq!(book.group(&one.host), book.group(&two.host));
+    assert_eq!(book.system(&one.host), book.system(&two.host));
+    assert!(book.system(&one.host).is_some() && book.len() == 1 && book.entry(&one).is_some());
+    let onion: NetAddr = ONION.parse().unwrap();
+    assert!(book.system(&onion.host).is_none());
 }

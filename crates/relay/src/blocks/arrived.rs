@@ -26,7 +26,9 @@ impl BlockSync {
         peer.blocks.last = Some(now);
         let wanted = peer.blocks.in_flight.remove(&hash).is_some();
         if wanted {
-            peer.blocks.since = (!peer.blocks.in_flight.is_empty()).then_some(now);
+            let owes = !peer.blocks.in_flight.is_empty();
+            peer.blocks.rate.came(now, block.raw.len(), owes);
+            peer.blocks.since = owes.then_some(now);
             peer.blocks.stalling = None;
         }
         let known = node.view.entry(&hash);

@@ -90,6 +90,7 @@ impl BlockSync {
             return;
         }
         peer.blocks.since = Some(now);
+        peer.blocks.rate.came(now, block.raw.len(), true);
         peer.blocks.stalling = None;
         let offers = peer.offers_spent;
         if let Entry::Vacant(place) = self.claims.held.entry(hash) {

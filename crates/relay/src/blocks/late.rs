@@ -6,7 +6,7 @@ use bitcoin::BlockHash;
 use bitcoin::p2p::message_blockdata::Inventory;
 use dunlin_peer::{CloseReason, LinkId};
 
-use super::{BlockSync, CHECK_INTERVAL, MAX_ASKED, MAX_IN_FLIGHT, MAX_STALL_TIMEOUT, STALL_TIMEOUT};
+use super::{BlockSync, CHECK_INTERVAL, MAX_ASKED, MAX_STALL_TIMEOUT, STALL_TIMEOUT};
 use crate::node::Node;
 use crate::peer::Peer;
 
@@ -157,9 +157,17 @@ impl BlockSync {
                 .filter(|peer| peer.is_ready() && peer.serves_blocks() && !peer.is_limited())
                 .filter(|peer| peer.offers_spent || !with_coins)
                 .filter(|peer| !asked.contains(&peer.link) && has(node, peer))
-                .min_by_key(|peer| (peer.blocks.in_flight.len(), peer.is_inbound(), peer.link));
+                .min_by_key(|peer| {
+                    let owed = peer.blocks.in_flight.len();
+                    (
+                        peer.blocks.rate.wait(owed, self.usual_bytes),
+                        owed,
+                        peer.is_inbound(),
+                        peer.link,
+                    )
+                });
             let Some(link) = besides
-                .filter(|peer| peer.blocks.in_flight.len() < MAX_IN_FLIGHT)
+                .filter(|peer| self.room(peer, peer.blocks.in_flight.len()) > 0)
                 .map(|peer| peer.link)
             else {
                 continue;

@@ -1,6 +1,5 @@
 //! Slow work and its answers.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bitcoin::block::Header;
@@ -11,7 +10,7 @@ use dunlin_chain::{
     StoreError,
 };
 use dunlin_mempool::{Accepted, PackageOutcome, PoolReject};
-use dunlin_peer::LinkId;
+use dunlin_peer::{LinkId, NetAddr};
 
 use super::{ChainOp, Operated, Ticket};
 use crate::wire::{CompactBlock, FilterAnswer, FilterRequest, SpentRequest};
@@ -104,6 +103,13 @@ pub enum Job {
         /// The transaction.
         tx: Arc<Transaction>,
     },
+    /// Ask the mempool what it would say of a transaction.
+    TestTx {
+        /// The ticket of one that was submitted now.
+        ticket: Option<Ticket>,
+        /// The transaction.
+        tx: Arc<Transaction>,
+    },
     /// Offer a parent that pays too little, with its child, to the mempool.
     AcceptPackage {
         /// Who sent them.
@@ -164,7 +170,7 @@ pub enum Done {
     /// Answer to [`Job::Resolve`].
     Resolved {
         /// What the name stands for; empty when it cannot be resolved.
-        addrs: Vec<SocketAddr>,
+        addrs: Vec<NetAddr>,
     },
     /// Answer to [`Job::AcceptCompact`].
     Compact {
@@ -214,6 +220,15 @@ pub enum Done {
         /// The transaction.
         tx: Arc<Transaction>,
         /// What the mempool says.
+        result: Result<Accepted, PoolReject>,
+    },
+    /// Answer to [`Job::TestTx`].
+    TxTested {
+        /// The ticket of one that was submitted now.
+        ticket: Option<Ticket>,
+        /// The transaction.
+        tx: Arc<Transaction>,
+        /// What the mempool would say.
         result: Result<Accepted, PoolReject>,
     },
     /// Answer to [`Job::AcceptPackage`].

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use dunlin_peer::{Direction, LinkId, Now};
+use dunlin_peer::{Direction, LinkId, NetAddr, NetClass, Now};
 
 use crate::peer::{Kind, Transport};
 
@@ -13,7 +13,13 @@ pub struct PeerInfo {
     /// The link.
     pub link: LinkId,
     /// The peer's address.
-    pub addr: SocketAddr,
+    pub addr: NetAddr,
+    /// Where the link came in on our side.
+    pub bind: Option<SocketAddr>,
+    /// The network that the link goes through.
+    pub network: NetClass,
+    /// The autonomous system of the address, when a map names it.
+    pub system: Option<u32>,
     /// Who opened the link.
     pub direction: Direction,
     /// How the link came about.

@@ -1,6 +1,6 @@
 //! What the program asks.
 
-use dunlin_peer::{CloseReason, LinkId};
+use dunlin_peer::{CloseReason, LinkId, NetClasses};
 
 use super::Relay;
 use crate::bans::Ban;
@@ -22,7 +22,7 @@ impl Relay {
                         addr,
                         services::NETWORK | services::WITNESS,
                         unix.saturating_sub(3600),
-                        addr.ip(),
+                        addr.host,
                     );
                 }
             }
@@ -49,7 +49,7 @@ impl Relay {
                     discouraged: false,
                     reason,
                 });
-                let hit = |peer: &&Peer| subnet.contains(peer.addr.ip());
+                let hit = |peer: &&Peer| subnet.contains(&peer.addr.host);
                 let links: Vec<LinkId> = node.peers.values().filter(hit).map(|peer| peer.link).collect();
                 for link in links {
                     node.close(link, CloseReason::fault("banned by the operator"));
@@ -73,6 +73,10 @@ impl Relay {
             }
             Command::CatchUp => node.out.job(Job::CatchUp),
             Command::Operate { ticket, op } => node.out.job(Job::Operate { ticket, op }),
+            Command::SubmitTx { ticket, tx } if node.config.private_broadcast != NetClasses::default() => {
+                let ticket = Some(ticket);
+                node.out.job(Job::TestTx { ticket, tx });
+            }
             Command::SubmitTx { ticket, tx } => {
                 node.out.job(Job::AcceptTx {
                     source: TxSource::Own(ticket),
@@ -92,12 +96,21 @@ impl Relay {
                 let peers = self.connections.added(node);
                 node.out.event(Event::Added { ticket, peers });
             }
+            Command::OwnAddresses { ticket } => {
+                let addrs = node.config.external.clone();
+                node.out.event(Event::OwnAddresses { ticket, addrs });
+            }
             Command::Addresses { ticket } => {
                 let book = Box::new(node.book.clone());
                 let anchors = outbound::anchors(node);
                 node.out.event(Event::Addresses { ticket, book, anchors });
             }
-            Command::LocalAddress(addr) => node.config.external = Some(addr),
+            Command::OnionBind(bind) => node.config.onion_bind = Some(bind),
+            Command::LocalAddress(addr) => {
+                if !node.config.external.contains(&addr) {
+                    node.config.external.push(addr);
+                }
+            }
         }
     }
 }
@@ -108,6 +121,9 @@ fn info(node: &Node, peer: &Peer) -> PeerInfo {
     PeerInfo {
         link: peer.link,
         addr: peer.addr,
+        bind: peer.bind,
+        network: peer.network(),
+        system: node.book.system(&peer.addr.host),
         direction: peer.direction(),
         kind: peer.kind,
         ready: peer.is_ready(),

@@ -92,6 +92,16 @@ impl Relay {
                     self.node.out.event(Event::TxSubmitted { ticket, result });
                 }
             }
+            Done::TxTested { ticket, tx, result } => {
+                match ticket {
+                    Some(_) if result.is_ok() => self.connections.private.add(&mut self.node, tx),
+                    Some(_) => {}
+                    None => self.connections.private.judged(&tx, result.is_ok()),
+                }
+                if let Some(ticket) = ticket {
+                    self.node.out.event(Event::TxSubmitted { ticket, result });
+                }
+            }
             Done::Package { link, txs, outcome } => {
                 self.node.peer_job_done(link);
                 self.txs.on_package(&mut self.node, link, &txs, &outcome);

@@ -8,7 +8,7 @@ use dunlin_peer::{CloseReason, LinkId};
 
 use super::{Relay, parse_weight};
 use crate::interface::Job;
-use crate::peer::{Stage, Transport};
+use crate::peer::{Kind, Stage, Transport};
 use crate::tx::{self, TxId};
 use crate::wire::Message;
 use crate::{compact, filters, handshake, headers, ping, spent};
@@ -28,6 +28,9 @@ impl Relay {
                 Message::Encrypted(session_id) => Transport::V2(session_id),
                 _ => Transport::V1,
             };
+        }
+        if peer.kind == Kind::Private {
+            return self.connections.private.received(node, link, msg);
         }
         match msg {
             Message::Encrypt | Message::Encrypted(_) => return,
@@ -88,7 +91,10 @@ impl Relay {
                 let reason = "transaction sent in violation of protocol";
                 node.close(link, CloseReason::fault(reason));
             }
-            Message::Tx { tx, .. } => self.txs.on_tx(node, link, tx),
+            Message::Tx { tx, .. } => {
+                self.connections.private.returned(&tx.compute_wtxid());
+                self.txs.on_tx(node, link, tx);
+            }
             Message::RawBlock(raw) => {
                 let weight = parse_weight(raw.len());
                 node.peer_jobs(link, weight, Job::ParseBlock { link, raw });

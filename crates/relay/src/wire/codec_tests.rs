@@ -11,12 +11,13 @@ use bitcoin::p2p::message_blockdata::{GetHeadersMessage, Inventory};
 use bitcoin::p2p::message_compact_blocks::{BlockTxn, CmpctBlock, GetBlockTxn, SendCmpct};
 use bitcoin::{BlockHash, Network, Txid, Wtxid};
 use dunlin_chain::ParsedBlock;
+use dunlin_peer::Host;
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::super::plain::{HEADER_LEN, MAX_PAYLOAD, sum};
 use super::*;
-use crate::wire::{CompactBlock, Host, Locator, PeerAddr, Version};
+use crate::wire::{CompactBlock, Locator, PeerAddr, Version};
 use bitcoin::hashes::Hash;
 
 const MAINNET: [u8; 4] = [0xf9, 0xbe, 0xb4, 0xd9];
@@ -373,7 +374,7 @@ fn addresses_of_unknown_networks_are_left_out() {
         panic!("addresses")
     };
     assert_eq!(entries.len(), 2);
-    assert_eq!(entries[0].socket_addr(), Some("192.0.2.7:8333".parse().unwrap()));
+    assert_eq!(entries[0].addr().socket_addr(), Some("192.0.2.7:8333".parse().unwrap()));
     // A known network with a wrong length is malformed.
     let wrong = [1, 1, 0, 0, 0, 9, 1, 3, 1, 2, 3, 0, 1];
     assert!(matches!(

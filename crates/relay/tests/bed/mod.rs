@@ -4,7 +4,6 @@
 pub mod money;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -13,8 +12,8 @@ use bytes::BytesMut;
 use dunlin_chain::{Chain, Network, Params, ParsedBlock, View};
 use dunlin_mempool::Pool;
 use dunlin_peer::{
-    AddressBook, Codec as _, DialToken, Direction, DisconnectCause, Input, Link, LinkId, Machine, Now, Output, Reach,
-    SendBuf,
+    AddressBook, Codec as _, DialToken, Direction, DisconnectCause, Input, Link, LinkId, Machine, NetAddr, Now, Output,
+    Reach, SendBuf,
 };
 use dunlin_relay::{
     AddKind, Codec, Command, Config, Done, Engine, Event, Job, Message, Relay, SpentCoins, Version, services,
@@ -32,7 +31,7 @@ pub const LATENCY: Duration = Duration::from_millis(10);
 pub struct Member {
     pub relay: Relay,
     pub engine: Engine,
-    pub addr: SocketAddr,
+    pub addr: NetAddr,
     pub events: Vec<Event>,
 }
 
@@ -70,16 +69,16 @@ pub enum Who {
 /// One end of a connection.
 struct End {
     other: (Who, LinkId),
-    addr: SocketAddr,
+    addr: NetAddr,
     received: BytesMut,
     codec: Codec,
 }
 
 enum Delivery {
     Bytes(Vec<u8>),
-    Connected(Link),
+    Connected(Link<NetAddr>),
     Closed(DisconnectCause),
-    DialFailed(SocketAddr, DialToken),
+    DialFailed(NetAddr, DialToken),
 }
 
 pub struct Bed {
@@ -93,7 +92,7 @@ pub struct Bed {
     /// Members who are dead to the world.
     pub frozen: BTreeSet<usize>,
     /// Addresses that the resolver knows, by name; and the names that were asked for.
-    pub names: BTreeMap<String, Vec<SocketAddr>>,
+    pub names: BTreeMap<String, Vec<NetAddr>>,
     pub resolved: Vec<String>,
     /// A member whose answers to `getbspent` are changed on their way.
     pub twist: Option<(usize, Twist)>,
@@ -152,11 +151,11 @@ impl Bed {
         let n = self.members.len();
         let view = chain.view();
         let pool = Arc::new(RwLock::new(Pool::new(Default::default(), view.clone())));
-        let addr: SocketAddr = format!("{}.{}.7.1:8333", 20 + n / 200, n % 200).parse().unwrap();
+        let addr: NetAddr = format!("{}.{}.7.1:8333", 20 + n / 200, n % 200).parse().unwrap();
         let mut config = Config {
             seed: seed(n),
             listen_port: Some(8333),
-            external: Some(addr),
+            external: vec![addr],
             ..Config::default()
         };
         change(&mut config);
@@ -184,7 +183,7 @@ impl Bed {
         self.hand_at(to, format!("{}.9.9.9:5000", 60 + n).parse().unwrap())
     }
 
-    pub fn hand_at(&mut self, to: usize, addr: SocketAddr) -> usize {
+    pub fn hand_at(&mut self, to: usize, addr: NetAddr) -> usize {
         let n = self.hands.len();
         self.hands.push(Hand::default());
         self.connect(Who::Hand(n), Who::Member(to), addr, None);
@@ -350,7 +349,7 @@ impl Bed {
             .insert((self.now + after, self.sequence), (to.0, to.1, delivery));
     }
 
-    fn connect(&mut self, from: Who, to: Who, from_addr: SocketAddr, token: Option<DialToken>) {
+    fn connect(&mut self, from: Who, to: Who, from_addr: NetAddr, token: Option<DialToken>) {
         let (near, far) = (LinkId(self.links), LinkId(self.links + 1));
         self.links += 2;
         let to_addr = match to {
@@ -368,6 +367,7 @@ impl Bed {
         let link = |id, addr, direction, token| Link {
             id,
             addr,
+            bind: None,
             direction,
             token,
         };
@@ -454,7 +454,7 @@ impl Bed {
         }
     }
 
-    fn input(&mut self, who: Who, input: Input<Message, Command, dunlin_relay::Done>) {
+    fn input(&mut self, who: Who, input: Input<Message, Command, dunlin_relay::Done, NetAddr>) {
         if let Who::Member(n) = who {
             let now = self.now;
             self.members[n].relay.handle(now, input);
@@ -474,7 +474,7 @@ impl Bed {
                         (0..self.members.len()).find(|m| self.members[*m].addr == addr && !self.frozen.contains(m));
                     let own = self.members[n].addr;
                     match up {
-                        Some(m) => self.connect(who, Who::Member(m), SocketAddr::new(own.ip(), 40_000), Some(token)),
+                        Some(m) => self.connect(who, Who::Member(m), NetAddr { port: 40_000, ..own }, Some(token)),
                         None => self.push(LATENCY, (who, LinkId(u64::MAX)), Delivery::DialFailed(addr, token)),
                     }
                 }
@@ -499,12 +499,11 @@ impl Bed {
 }
 
 fn hand_version(n: usize) -> Version {
-    let none: SocketAddr = "[::]:0".parse().unwrap();
     Version {
         version: 70_016,
         services: services::NETWORK | services::WITNESS,
         timestamp: START as i64,
-        receiver: none,
+        receiver: "[::]:0".parse().unwrap(),
         receiver_services: 0,
         nonce: 1_000_000 + n as u64,
         user_agent: "/hand/".into(),
@@ -515,7 +514,7 @@ fn hand_version(n: usize) -> Version {
 
 impl Bed {
     /// Opens a link for a hand that says nothing by itself.
-    pub fn connect_silently(&mut self, hand: usize, to: usize, addr: SocketAddr) {
+    pub fn connect_silently(&mut self, hand: usize, to: usize, addr: NetAddr) {
         self.connect(Who::Hand(hand), Who::Member(to), addr, None);
         self.run(Duration::from_millis(50));
     }

@@ -33,7 +33,7 @@ impl<M: Machine, C: Codec<Msg = M::Msg>> Sim<M, C> {
             bytes.len() as u64,
         );
         self.recorder.bytes(&bytes);
-        let Some(to) = self.by_addr.get(&to).copied() else {
+        let Some(to) = self.by_addr.get(&to.into()).copied() else {
             return;
         };
         if self.rng.random_range(0..1_000_000) < self.conditions.loss {

@@ -1,9 +1,8 @@
 //! Dials: one round trip until the dialler knows, half of one more until the listener does.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use dunlin_peer::{Codec, DialToken, DisconnectCause, Input, Link, Machine};
+use dunlin_peer::{Codec, DialToken, DisconnectCause, Input, Link, Machine, NetAddr};
 use rand::Rng;
 
 use super::links::{End, EndState, Pipe, PipeId, Side};
@@ -12,12 +11,11 @@ use crate::trace::Kind;
 use crate::wire::{Fate, Way, micros};
 
 impl<M: Machine, C: Codec<Msg = M::Msg>> Sim<M, C> {
-    pub(super) fn dial(&mut self, node: NodeId, addr: SocketAddr, token: DialToken) {
+    pub(super) fn dial(&mut self, node: NodeId, addr: M::Addr, token: DialToken) {
         self.stats.dials += 1;
-        self.recorder
-            .record(self.now, Kind::Dial, node.0, u64::from(addr.port()), token.0);
+        self.recorder.record(self.now, Kind::Dial, node.0, port(addr), token.0);
         let timeout = self.now + self.conditions.dial_timeout;
-        let there = self.by_addr.get(&addr).copied();
+        let there = self.by_addr.get(&addr.into()).copied();
         let reachable = there.filter(|there| self.nodes[there.0].group == self.nodes[node.0].group);
         let (at, latency) = match reachable {
             None => (timeout, None),
@@ -49,14 +47,14 @@ impl<M: Machine, C: Codec<Msg = M::Msg>> Sim<M, C> {
     }
 
     /// The dial's outcome reaches the dialler.
-    pub(super) fn dialled(&mut self, node: NodeId, addr: SocketAddr, token: DialToken, latency: Option<Duration>) {
-        let there = self.by_addr.get(&addr).copied();
+    pub(super) fn dialled(&mut self, node: NodeId, addr: M::Addr, token: DialToken, latency: Option<Duration>) {
+        let there = self.by_addr.get(&addr.into()).copied();
         let ready = there.filter(|there| {
             self.nodes[there.0].machine.is_some() && self.nodes[there.0].group == self.nodes[node.0].group
         });
         let (Some(there), Some(latency)) = (ready, latency) else {
             self.recorder
-                .record(self.now, Kind::DialFailed, node.0, u64::from(addr.port()), token.0);
+                .record(self.now, Kind::DialFailed, node.0, port(addr), token.0);
             return self.input(node, Input::DialFailed { addr, token });
         };
         self.stats.links += 1;
@@ -82,6 +80,7 @@ impl<M: Machine, C: Codec<Msg = M::Msg>> Sim<M, C> {
             Link {
                 id: link,
                 addr,
+                bind: None,
                 direction: Side::Dialler.direction(),
                 token: Some(token),
             },
@@ -105,7 +104,7 @@ impl<M: Machine, C: Codec<Msg = M::Msg>> Sim<M, C> {
         }
         listener.state = EndState::Open;
         self.nodes[node.0].inbound += 1;
-        let addr = self.nodes[from.0].outgoing();
+        let addr = M::Addr::from(self.nodes[from.0].outgoing());
         self.connected(
             node,
             id,
@@ -113,16 +112,22 @@ impl<M: Machine, C: Codec<Msg = M::Msg>> Sim<M, C> {
             Link {
                 id: link,
                 addr,
+                bind: None,
                 direction: Side::Listener.direction(),
                 token: None,
             },
         );
     }
 
-    fn connected(&mut self, node: NodeId, pipe: PipeId, side: Side, link: Link) {
+    fn connected(&mut self, node: NodeId, pipe: PipeId, side: Side, link: Link<M::Addr>) {
         self.nodes[node.0].links.insert(link.id, (pipe, side));
         self.recorder
             .record(self.now, Kind::Connected, node.0, pipe.0, link.id.0);
         self.input(node, Input::Connected(link));
     }
+}
+
+/// What the trace tells of an address.
+fn port(addr: impl Into<NetAddr>) -> u64 {
+    addr.into().port.into()
 }

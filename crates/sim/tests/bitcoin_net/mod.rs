@@ -61,7 +61,7 @@ pub fn script() -> ScriptBuf {
     ScriptBuf::new_p2wpkh(&WPubkeyHash::hash(&public_key().serialize()))
 }
 
-fn chain(blocks: &[Arc<ParsedBlock>]) -> Chain {
+pub fn chain(blocks: &[Arc<ParsedBlock>]) -> Chain {
     let config = ChainConfig {
         cache_bytes: 1 << 20,
         script_threads: 1,
@@ -153,7 +153,7 @@ fn config(seed: u64, number: usize, count: usize, life: u32, topology: Topology)
     key[..8].copy_from_slice(&seed.to_be_bytes());
     key[8..16].copy_from_slice(&(number as u64).to_be_bytes());
     key[16..20].copy_from_slice(&life.to_be_bytes());
-    let ring = [1, count / 11 + 1, count / 3 + 1].map(|step| addr((number + step) % count));
+    let ring = [1, count / 11 + 1, count / 3 + 1].map(|step| addr((number + step) % count).into());
     // Some speak the plain transport only.
     let encrypted = if number % 5 == 4 { 0 } else { services::P2P_V2 };
     Config {
@@ -164,7 +164,7 @@ fn config(seed: u64, number: usize, count: usize, life: u32, topology: Topology)
             Topology::Free => Vec::new(),
         },
         listen_port: Some(8333),
-        external: Some(addr(number)),
+        external: vec![addr(number).into()],
         max_outbound: if topology == Topology::Ring { 3 } else { 8 },
         ..Config::default()
     }
@@ -187,7 +187,7 @@ fn address_book(seed: u64, number: usize, count: usize, now: Now) -> AddressBook
 }
 
 /// How long a job takes on a modest computer.
-fn duration(job: &Job) -> Duration {
+pub fn duration(job: &Job) -> Duration {
     match job {
         Job::AcceptBlock { .. } => Duration::from_millis(20),
         Job::AcceptTx { .. } => Duration::from_millis(2),

@@ -28,7 +28,7 @@ impl Votes {
             self.for_address.clear();
         }
         let voters = self.for_address.entry(ip).or_default();
-        voters.insert(NetGroup::of(voter));
+        voters.insert(NetGroup::of(voter, None));
         if voters.len() < QUORUM {
             return None;
         }

@@ -71,7 +71,7 @@ pub struct Transport<M: Machine, C> {
     out: VecDeque<Out<M>>,
 }
 
-impl<M: Machine, C: Codec<Msg = M::Msg>> Transport<M, C> {
+impl<M: Machine<Addr = SocketAddr>, C: Codec<Msg = M::Msg>> Transport<M, C> {
     /// Puts uTP before `inner`; when it is not `enabled`, everything passes through unchanged. Connection ids are drawn
     /// from `seed`, which should be secret.
     pub fn new(inner: M, enabled: bool, seed: [u8; 32], make_codec: impl Fn(Direction) -> C + 'static) -> Self {
@@ -230,6 +230,7 @@ impl<M: Machine, C: Codec<Msg = M::Msg>> Transport<M, C> {
             let link = Link {
                 id,
                 addr: link.connection.addr,
+                bind: None,
                 direction: link.direction,
                 token: link.token,
             };
@@ -333,8 +334,9 @@ impl<M: Machine, C: Codec<Msg = M::Msg>> Transport<M, C> {
     }
 }
 
-impl<M: Machine, C: Codec<Msg = M::Msg>> Machine for Transport<M, C> {
+impl<M: Machine<Addr = SocketAddr>, C: Codec<Msg = M::Msg>> Machine for Transport<M, C> {
     type Msg = M::Msg;
+    type Addr = SocketAddr;
     type Command = M::Command;
     type Event = M::Event;
     type Job = M::Job;

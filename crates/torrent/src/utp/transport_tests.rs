@@ -37,6 +37,7 @@ struct Talker {
 
 impl Machine for Talker {
     type Msg = Bytes;
+    type Addr = SocketAddr;
     type Command = Output<Bytes, (), ()>;
     type Event = ();
     type Job = ();

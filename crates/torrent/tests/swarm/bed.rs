@@ -441,6 +441,7 @@ impl Bed {
             Input::Connected(Link {
                 id: near,
                 addr: self.nodes[to].addr,
+                bind: None,
                 direction: Direction::Outbound,
                 token,
             }),
@@ -450,6 +451,7 @@ impl Bed {
             Input::Connected(Link {
                 id: far,
                 addr,
+                bind: None,
                 direction: Direction::Inbound,
                 token: None,
             }),
