@@ -14,7 +14,7 @@ use bytes::Bytes;
 use dunlin_chain::indexes::Indexes;
 use dunlin_chain::{BlockError, Network, OperateError, ParsedBlock, View};
 use dunlin_mempool::{Accepted, Pool, PoolReject};
-pub use dunlin_peer::{AddressBook, NetAddr, NetClass, NetClasses};
+pub use dunlin_peer::{AddressBook, LinkId, NetAddr, NetClass, NetClasses};
 pub use dunlin_relay::{AddKind, Ban, ChainOp, Kind, Operated, PeerInfo, Subnet, Transport, Which};
 pub use dunlin_torrent::command::{Priority, Source};
 pub use dunlin_torrent::status::{PeerStatus, State, TorrentStatus};
@@ -210,6 +210,9 @@ pub trait BitcoinBackend: Send + Sync {
 
     /// Closes connections; [`BackendError::NotFound`] when there is none.
     async fn disconnect(&self, which: Which) -> Result<(), BackendError>;
+
+    /// Asks a peer for a block; [`BackendError::Invalid`] says why it cannot be, in Core's words.
+    async fn fetch_block(&self, peer: LinkId, block: BlockHash) -> Result<(), BackendError>;
 
     /// Bans a range for `seconds` from now and closes its connections.
     async fn ban(&self, subnet: Subnet, seconds: u64) -> Result<(), BackendError>;

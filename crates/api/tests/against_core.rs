@@ -444,6 +444,26 @@ async fn pruned_nodes_answer_alike() {
         let coinbase = "11".repeat(32);
         pair.same("getrawtransaction", json!([coinbase, 1, hash])).await;
     }
+    // No peer has this number; one block is here, and one nobody knows.
+    let (gone, here, unknown) = (
+        pair.core.hash_at(1).unwrap(),
+        pair.core.hash_at(1000).unwrap(),
+        "11".repeat(32),
+    );
+    let next = pair.core.plan(&Holder::new(1)).unwrap().mine();
+    pair.same("submitheader", json!([serialize_hex(&next.header)])).await;
+    let ahead = next.block_hash().to_string();
+    for wrong in [
+        json!([gone, 99]),
+        json!([gone, -1]),
+        json!([here, 99]),
+        json!([unknown, 99]),
+        json!([ahead, 99]),
+        json!(["zz", 99]),
+        json!([gone, "99"]),
+    ] {
+        pair.same("getblockfrompeer", wrong).await;
+    }
     let whole = Pair::start();
     whole.same("pruneblockchain", json!([10])).await;
 

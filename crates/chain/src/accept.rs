@@ -32,6 +32,10 @@ impl Chain {
         blocks: &[(Arc<ParsedBlock>, Option<Arc<BlockUndo>>)],
     ) -> Vec<Result<BlockOutcome, BlockError>> {
         let stored = blocks.iter().map(|(block, spent)| {
+            if let Some(read) = self.take_for_search(block) {
+                read.map_err(BlockError::Invalid)?;
+                return Ok(BlockOutcome::default());
+            }
             let (id, new) = self.store_block(now_unix, block, None)?;
             if new {
                 self.recent.insert(id, Arc::clone(block));

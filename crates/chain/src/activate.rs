@@ -233,6 +233,9 @@ impl Chain {
         if self.is_reindexing() || self.sync_swiftly(outcome)? {
             return Ok(());
         }
+        if self.shared.coins().take_damage_met() {
+            self.search_coins()?;
+        }
         let mut bytes = 0;
         loop {
             let (tip, invalid) = {
@@ -241,6 +244,9 @@ impl Chain {
             };
             if bytes > MAX_CHANGE_BYTES {
                 outcome.more = true;
+                return Ok(());
+            }
+            if self.search_on(&mut bytes, outcome)? {
                 return Ok(());
             }
             if invalid {
@@ -389,18 +395,23 @@ impl Chain {
         Ok(Step::Moved)
     }
 
-    /// Takes a block off in the overlay: the block and its height, or `None` when it has to be fetched again first.
+    /// Takes a block off in the overlay: the block and its height, or `None` when it has to be fetched again first, or
+    /// what it spent.
     pub(crate) fn disconnect(
         &mut self,
         overlay: &mut Overlay<'_>,
         id: NodeId,
     ) -> Result<Option<(Arc<ParsedBlock>, u32)>, StoreError> {
+        if self.shared.searches_undo_of(id) {
+            return Ok(None);
+        }
         let Some(block) = self.load(id)? else { return Ok(None) };
         let height = self.shared.tree().node(id).height;
         let undo = match self.view().undo(&block.hash) {
             Ok(Some(undo)) => undo,
             Ok(None) | Err(StoreError::Corrupt { .. }) => match self.rebuild_undo(id)? {
                 Some(undo) => undo,
+                None if self.shared.searches_undo_of(id) => return Ok(None),
                 None => return Err(StoreError::corrupt(format!("the undo record of block {}", block.hash))),
             },
             Err(error) => return Err(error),

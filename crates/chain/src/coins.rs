@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bitcoin::hashes::Hash;
-use bitcoin::{BlockHash, OutPoint, Txid};
-use dunlin_store::{Barrier, Changes, Draft, Files, Layered, Snapshot, Step, StoreError, Writing};
+use bitcoin::{BlockHash, OutPoint};
+use dunlin_store::{Barrier, Changes, Damage, Draft, Files, Layered, Pairs, Snapshot, Step, StoreError, Writing};
 
 use crate::{ChainStore, Coin, coin};
 
@@ -282,28 +282,28 @@ impl Coins {
         self.store.step()
     }
 
-    /// Puts the damaged records right that a coin lies among. `find` gives the unspent outputs of all transactions that
-    /// its argument names, or `None` when it cannot; everything must be on disk. `false` when nothing was put right.
+    /// Whether somebody came upon a damaged record since this was asked last.
+    pub(crate) fn take_damage_met(&self) -> bool {
+        self.store.take_damage_met()
+    }
+
+    /// Reads all that is on disk for what is damaged.
     ///
     /// # Errors
-    /// [`StoreError`] of `find`, and when the disk fails.
-    pub(crate) fn mend(
-        &self,
-        outpoint: &OutPoint,
-        find: impl FnOnce(&dyn Fn(&Txid) -> bool) -> Result<Option<Vec<(OutPoint, Coin)>>, StoreError>,
-    ) -> Result<bool, StoreError> {
-        self.store.mend(&coin::key(outpoint), |least, greatest| {
-            let inside = |txid: &Txid| {
-                let start = txid.as_byte_array().first_chunk::<8>().copied().unwrap_or_default();
-                (least..=greatest).contains(&u64::from_be_bytes(start))
-            };
-            let pair = |(outpoint, found): (OutPoint, Coin)| {
-                let mut value = Vec::new();
-                coin::encode(&found, &mut value);
-                (coin::key(&outpoint).to_vec(), value)
-            };
-            Ok(find(&inside)?.map(|found| found.into_iter().map(pair).collect()))
-        })
+    /// [`StoreError`] when the disk fails.
+    pub(crate) fn damage(&self) -> Result<Vec<Damage>, StoreError> {
+        self.store.take_damage_met();
+        self.store.damage()
+    }
+
+    /// Mends that, see [`Layered::mend`]; keys and values are those of [`coin`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn mend(&self, damage: &[Damage], truth: &Pairs) -> Result<(), StoreError> {
+        self.store.mend(damage, truth)?;
+        self.store.take_damage_met();
+        Ok(())
     }
 
     /// The coins of the newest tip on disk, whatever is written later.

@@ -39,6 +39,8 @@ pub(crate) const COINS_KEY: &[u8] = b"coins";
 pub(crate) const SNAPSHOT_KEY: &[u8] = b"snapshot";
 /// Key of the record of a SwiftSync under way, or of hints that were found wrong; see [`crate::swiftsync`].
 pub(crate) const SWIFT_KEY: &[u8] = b"swiftsync";
+/// Key of the record of damage that is being searched for; see [`crate::search`].
+pub(crate) const SEARCH_KEY: &[u8] = b"search";
 
 /// A key and the least that a record has.
 const MIN_RECORD_BYTES: u64 = 36 + 80 + 2;

@@ -121,6 +121,9 @@ impl Chain {
         chain.open_background()?;
         chain.shared.reindexing.store(finding, Ordering::Relaxed);
         chain.link_loaded();
+        if !finding {
+            chain.resume_search()?;
+        }
         while chain.config.catch_up && !finding {
             let mut outcome = BlockOutcome::default();
             chain.follow(&mut outcome)?;

@@ -1,7 +1,9 @@
 //! What takes a block off the tip again: the coins that it spent.
 
-use crate::Coin;
+use bitcoin::OutPoint;
+
 use crate::coin;
+use crate::{Coin, ParsedBlock};
 
 /// The coins that a block's transactions spent: for each transaction but the coinbase, in input order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +34,13 @@ impl BlockUndo {
         coins
             .map(|coin| size_of::<Coin>() + coin.output.script_pubkey.len())
             .sum()
+    }
+
+    /// The record of a block, from the coins that it spends; `None` when one is not found.
+    pub(crate) fn of(block: &ParsedBlock, mut find: impl FnMut(&OutPoint) -> Option<Coin>) -> Option<Self> {
+        let coins = |tx: crate::TxRef<'_>| tx.previous_outputs().map(|outpoint| find(&outpoint)).collect();
+        let spent: Option<Vec<Vec<Coin>>> = block.transactions().skip(1).map(coins).collect();
+        spent.map(|spent| Self { spent })
     }
 
     /// Reads what a [`SpentRecord`] holds; `None` when the bytes are damaged. Nothing is allocated on a claim.

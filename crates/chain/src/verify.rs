@@ -48,7 +48,7 @@ pub struct Fault {
     pub hash: BlockHash,
     /// What is wrong, in words.
     pub what: String,
-    /// Whether it was repaired, or will be as soon as a peer gives the block.
+    /// Whether it was repaired, or will be as soon as peers give the blocks that this takes.
     pub repaired: bool,
 }
 
@@ -231,7 +231,7 @@ impl Run<'_> {
         } else {
             None
         };
-        self.fault(what, undo.is_some());
+        self.fault(what, undo.is_some() || self.chain.shared.searches_undo_of(id));
         Ok(undo)
     }
 
@@ -266,9 +266,9 @@ impl Run<'_> {
                     Err(error) if damaged_coin(&error).is_some() => error.to_string(),
                     Err(error) => return Err(error),
                 };
-                let repaired = self.repair && self.chain.repair_coin(outpoint)?;
+                let repaired = self.repair && self.chain.repair_coins()?;
                 self.fault(what, repaired);
-                whole &= repaired;
+                whole &= repaired && self.chain.shared.search().is_none();
             }
         }
         if !whole {

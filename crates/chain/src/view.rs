@@ -21,6 +21,7 @@ use crate::overlay::Overlay;
 use crate::prune::Prune;
 use crate::script::Flags;
 use crate::script_cache::ScriptCache;
+use crate::search::Search;
 use crate::snapshot::Unproven;
 use crate::swiftsync::SwiftProgress;
 use crate::tree::{NodeId, Tree};
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     /// Coins read and to read of a snapshot that is being loaded.
     loading: Mutex<Option<(u64, u64)>>,
     swift: Mutex<Option<SwiftProgress>>,
+    search: Mutex<Option<Search>>,
     pub(crate) reader: Reader,
     pub(crate) table: Arc<dyn Table>,
     /// What the mempool verified.
@@ -84,6 +86,7 @@ impl Shared {
             unproven: RwLock::new(None),
             loading: Mutex::new(None),
             swift: Mutex::new(None),
+            search: Mutex::new(None),
             reader,
             table,
             scripts: Arc::default(),
@@ -175,6 +178,11 @@ impl Shared {
 
     pub(crate) fn swift(&self) -> Option<SwiftProgress> {
         *self.swift.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The search for what damaged records said; only the writer changes it.
+    pub(crate) fn search(&self) -> MutexGuard<'_, Option<Search>> {
+        self.search.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes `tip`, the blocks newly found `valid` and the coins that go with them, of an overlay over ours, visible in
@@ -336,11 +344,11 @@ impl View {
 
     /// What the operator has to know of this chain.
     pub fn warning(&self) -> Option<String> {
-        self.shared
-            .warning
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let noted = || {
+            let warning = self.shared.warning.lock();
+            warning.unwrap_or_else(PoisonError::into_inner).clone()
+        };
+        self.shared.search_warning().or_else(noted)
     }
 
     /// The ends of all branches, the highest first: the tip, and every header off the validated chain that no other

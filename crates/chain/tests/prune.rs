@@ -179,32 +179,3 @@ fn a_stop_anywhere_while_pruning_loses_nothing() {
         }
     }
 }
-
-#[test]
-fn a_damaged_coin_whose_blocks_are_pruned_is_named_with_what_to_do() {
-    let made = blocks(genesis(), 1, 500);
-    let disk = CrashDisk::new(1, None);
-    let mut chain = open(&disk, Prune::Manual);
-    feed(&mut chain, &made);
-    chain.flush().unwrap();
-    chain.prune_to(150).unwrap();
-    assert!(chain.view().prune_height().is_some());
-    chain.close().unwrap();
-    // All coins that are on disk, whichever files they are in.
-    let files = disk.files();
-    for name in files.list().unwrap().iter().filter(|name| name.ends_with(".run")) {
-        disk.flip_bit(name, 60).unwrap();
-    }
-    let mut chain = open(&disk, Prune::Manual);
-    let coin = made
-        .iter()
-        .map(Made::reward)
-        .find(|coin| chain.view().coin(coin).is_err())
-        .unwrap();
-    let next = block(made[499].place, 1, vec![spend(&[coin], &[(7, open_script())])], 0);
-    let error = chain.accept_block(NOW, next.block).unwrap_err().to_string();
-    assert!(error.contains("the coin ") && error.contains(".run"), "{error}");
-    let told = chain.view().warning().unwrap();
-    assert!(told.contains("--reindex") && told.contains("pruned"), "{told}");
-    assert_eq!(chain.view().tip().height, 500);
-}

@@ -24,6 +24,7 @@ use self::rate::Rate;
 use crate::headers::HeaderSync;
 use crate::node::Node;
 use crate::peer::Peer;
+use crate::wire::{Message, services};
 
 /// How far beyond the lowest missing block we fetch.
 pub(crate) const WINDOW: u32 = 1024;
@@ -81,11 +82,15 @@ pub(crate) struct BlockSync {
     plan_for: Option<BlockHash>,
     /// Whether more is to be fetched than the plan holds.
     plan_cut: bool,
-    /// Blocks up to this height are fetched only to validate a snapshot, when nothing else is missing; they have a
-    /// window of their own.
+    /// Blocks up to this height are fetched only to validate a snapshot, when nothing else is missing, or to be searched
+    /// for what damaged records said; they have a window of their own.
     history: u32,
+    /// The plan is for such a search.
+    searching: bool,
     /// Who was asked for what.
     asked: BTreeMap<BlockHash, (u32, BTreeSet<LinkId>)>,
+    /// Which of these an operator wanted from one peer: no other is asked for it, and nothing waits for it.
+    by_hand: BTreeSet<BlockHash>,
     /// Blocks given to the chain, and by whom.
     judging: BTreeMap<BlockHash, (Option<LinkId>, usize)>,
     /// The bytes of those.
@@ -119,7 +124,9 @@ impl BlockSync {
             plan_for: None,
             plan_cut: false,
             history: 0,
+            searching: false,
             asked: BTreeMap::new(),
+            by_hand: BTreeSet::new(),
             judging: BTreeMap::new(),
             judging_bytes: 0,
             usual_bytes: FIRST_GUESS,
@@ -146,17 +153,26 @@ impl BlockSync {
         // While coins are wanted a stored block may turn out to lack them.
         let idle = self.plan.is_empty() && self.asked.is_empty() && node.view.spent_coins_wanted().is_some();
         let low = idle || (self.plan_cut && self.plan.len() < WINDOW as usize / 2);
-        if self.plan_for == Some(best) && !low {
+        let search = node.view.search();
+        if self.plan_for == Some(best) && !low && self.searching == search.is_some() {
             return;
         }
         let known = |hash: &BlockHash| self.asked.contains_key(hash) || self.judging.contains_key(hash);
         let max = 2 * WINDOW as usize;
-        let mut missing = node.view.missing_blocks(max, known);
-        self.history = node.view.snapshot().map_or(0, |snapshot| snapshot.base.height);
-        // Behind the blocks that lead to the best header come those below the snapshot.
+        self.searching = search.is_some();
+        let mut missing = match search.is_some_and(|search| search.rests) {
+            true => Vec::new(),
+            false => node.view.missing_blocks(max, known),
+        };
+        let base = || node.view.snapshot().map_or(0, |snapshot| snapshot.base.height);
+        self.history = search.map_or_else(base, |search| search.target);
+        // Behind the blocks that lead to the best header come those for a search, or below the snapshot.
         self.plan_cut = missing.len() >= max || self.history > 0;
         if missing.is_empty() && self.history > 0 {
-            missing = node.view.missing_history(max, known);
+            missing = match self.searching {
+                true => node.view.blocks_to_search(max, known),
+                false => node.view.missing_history(max, known),
+            };
         }
         self.plan = missing.into_iter().collect();
         self.plan_for = Some(best);
@@ -179,8 +195,8 @@ impl BlockSync {
     /// What was asked for on the side of the snapshot's base on which the plan lies.
     fn asked_beside_plan(&self) -> impl Iterator<Item = &(u32, BTreeSet<LinkId>)> {
         let planned = self.plan.keys().next().map(|height| *height <= self.history);
-        self.asked
-            .values()
+        let ours = self.asked.iter().filter(move |(hash, _)| !self.by_hand.contains(*hash));
+        ours.map(|(_, asked)| asked)
             .filter(move |(height, _)| planned.is_none_or(|below| below == (*height <= self.history)))
     }
 
@@ -362,6 +378,26 @@ impl BlockSync {
             }
             peer.blocks.in_flight.insert(hash, Asked { height, at });
         }
+    }
+
+    /// Asks one peer for a block that an operator wants; earlier requests for it are forgotten. An error says why not,
+    /// in Core's words.
+    pub(crate) fn ask_by_hand(&mut self, node: &mut Node, link: LinkId, hash: BlockHash) -> Result<(), &'static str> {
+        let peer = node.peers.get(&link).filter(|peer| !peer.closing);
+        let peer = peer.ok_or("Peer does not exist")?;
+        if !peer.is_ready() {
+            return Err("Peer not fully connected");
+        }
+        if peer.services & services::WITNESS == 0 {
+            return Err("Pre-SegWit peer");
+        }
+        let height = node.view.entry(&hash).map_or(0, |entry| entry.height);
+        self.forget(node, hash);
+        self.by_hand.insert(hash);
+        self.note_asked(node, link, height, hash);
+        node.send(link, Message::GetData(vec![Inventory::WitnessBlock(hash)]));
+        self.next_check.get_or_insert(node.now + CHECK_INTERVAL);
+        Ok(())
     }
 
     /// How far the peer's chain is that of the best header.

@@ -117,6 +117,15 @@ pub enum Command {
         /// What.
         op: ChainOp,
     },
+    /// Asks one peer for a block, and nobody else any more.
+    FetchBlock {
+        /// Given back in [`Event::BlockAsked`].
+        ticket: Ticket,
+        /// The peer.
+        link: LinkId,
+        /// The block, whose header is known.
+        hash: BlockHash,
+    },
     /// Does what the engine has left to do at its start: connect stored blocks, import files.
     CatchUp,
     /// Asks for the state of every peer.
@@ -232,6 +241,13 @@ pub enum Event {
         ticket: Ticket,
         /// What came of it.
         result: Result<Operated, OperateError>,
+    },
+    /// Answer to [`Command::FetchBlock`].
+    BlockAsked {
+        /// The question's ticket.
+        ticket: Ticket,
+        /// Whether the peer was asked, or why not in Core's words.
+        result: Result<(), &'static str>,
     },
     /// Answer to [`Command::Peers`].
     Peers {

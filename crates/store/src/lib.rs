@@ -23,7 +23,7 @@ pub use dir::DirFiles;
 pub use disk_table::DiskTable;
 pub use error::StoreError;
 pub use files::Files;
-pub use layered::{Barrier, Changes, Draft, Layered, Pairs, Snapshot, Writing};
+pub use layered::{Barrier, Changes, Damage, Draft, Layered, Pairs, Snapshot, Writing};
 pub use lock::Lock;
 pub use log_table::LogTable;
 pub use mem::{MemFiles, MemTable};

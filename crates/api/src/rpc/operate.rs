@@ -1,5 +1,5 @@
-//! What an operator may do to the chain: `invalidateblock`, `reconsiderblock`, `preciousblock`, `pruneblockchain`; and
-//! to look at it: `getchaintips`, `verifychain`.
+//! What an operator may do to the chain: `invalidateblock`, `reconsiderblock`, `preciousblock`, `pruneblockchain`,
+//! `getblockfrompeer`; and to look at it: `getchaintips`, `verifychain`.
 
 use dunlin_chain::{OperateError, PRUNE_KEEP, Prune, Verification, VerifyReport};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::RpcError;
 use super::error::{DATABASE_ERROR, INTERNAL_ERROR, INVALID_ADDRESS_OR_KEY, INVALID_PARAMETER, MISC_ERROR};
 use super::method::{Answer, Call};
-use crate::backend::{ChainOp, ChainOpError, Operated};
+use crate::backend::{BackendError, ChainOp, ChainOpError, LinkId, Operated};
 
 impl From<ChainOpError> for RpcError {
     fn from(error: ChainOpError) -> Self {
@@ -74,6 +74,27 @@ pub fn report_json(report: &VerifyReport) -> Value {
         "coins_skipped": report.coins_skipped,
         "faults": report.faults.iter().map(fault).collect::<Vec<_>>(),
     })
+}
+
+pub(crate) async fn getblockfrompeer(call: Call) -> Answer {
+    let (view, hash) = (call.view()?, call.hash(0, "blockhash")?);
+    let peer: i64 = call.int(1)?;
+    let refused = |text: &str| RpcError::new(MISC_ERROR, text);
+    let entry = view.entry(&hash).ok_or_else(|| refused("Block header missing"))?;
+    if view.prune() != Prune::Off && entry.height > view.tip().height {
+        return Err(refused(
+            "In prune mode, only blocks that the node has already synced previously can be fetched from a peer",
+        ));
+    }
+    if entry.have_data {
+        return Err(refused("Block already downloaded"));
+    }
+    let peer = u64::try_from(peer).map_err(|_| refused("Peer does not exist"))?;
+    match call.bitcoin()?.fetch_block(LinkId(peer), hash).await {
+        Ok(()) => Ok(json!({})),
+        Err(BackendError::Invalid(why)) => Err(refused(&why)),
+        Err(other) => Err(other.into()),
+    }
 }
 
 pub(crate) async fn invalidateblock(call: Call) -> Answer {

@@ -225,6 +225,14 @@ impl BitcoinBackend for Lab {
         }
     }
 
+    async fn fetch_block(&self, peer: LinkId, _: BlockHash) -> Result<(), BackendError> {
+        let peers = self.peers.lock().unwrap();
+        let known = peers.iter().any(|row| row.info.link == peer);
+        known
+            .then_some(())
+            .ok_or_else(|| BackendError::Invalid("Peer does not exist".to_owned()))
+    }
+
     async fn ban(&self, subnet: Subnet, seconds: u64) -> Result<(), BackendError> {
         let created = now().unix_secs();
         let ban = Ban {

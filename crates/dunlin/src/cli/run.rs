@@ -127,6 +127,9 @@ pub(crate) struct RunArgs {
     /// On regtest, `bip94`, or `NAME@HEIGHT`: bip34, dersig, cltv, csv or segwit holds from this height on (repeatable)
     #[arg(long, value_name = "RULE", help_heading = "Bitcoin")]
     pub(crate) test_rule: Vec<TestRule>,
+    /// On regtest, keep blocks in small files, and let pruning begin at height 100
+    #[arg(long, help_heading = "Bitcoin")]
+    pub(crate) fast_prune: bool,
     /// Skip script checks below this block, or `none` to check every script [default: pinned for each network]
     #[arg(long, value_name = "HASH|none", help_heading = "Bitcoin")]
     pub(crate) assume_valid: Option<String>,

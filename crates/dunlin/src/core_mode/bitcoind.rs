@@ -184,6 +184,7 @@ fn run_args(settings: &Settings) -> anyhow::Result<RunArgs> {
         ),
         (settings.is_on("blocksonly"), "--blocks-only"),
         (settings.is_on("peerblockfilters"), "--peer-block-filters"),
+        (settings.is_on("fastprune"), "--fast-prune"),
         (settings.is_on("reindex"), "--reindex"),
         (
             settings.is_on("reindex-chainstate") && !settings.is_on("reindex"),

@@ -139,6 +139,10 @@ static OPTIONS: &[Opt] = &[
         "prune",
         "Keep block files near this size in MiB; 1 prunes by hand, 0 keeps all",
     ),
+    works(
+        "fastprune",
+        "Keep blocks in small files, and let pruning begin at height 100; on regtest only",
+    ),
     works("loadblock", "Take blocks from this file (repeatable)"),
     works("reindex", "Make index and coins anew from the block files"),
     works("reindex-chainstate", "Make the coins anew"),
@@ -304,7 +308,6 @@ static OPTIONS: &[Opt] = &[
     // What somebody relies on when naming it.
     opt("blocksdir", DAEMON, Effect::Refused),
     opt("capturemessages", DAEMON, Effect::Refused),
-    opt("fastprune", DAEMON, Effect::Refused),
     opt("ipcbind", DAEMON, Effect::Refused),
     opt("maxtipage", DAEMON, Effect::Refused),
     opt("maxuploadtarget", DAEMON, Effect::Refused),

@@ -58,6 +58,10 @@ pub(crate) struct Bitcoin {
     indexer: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// What `--fast-prune` means: from which height on blocks are pruned, and the bytes of a block file; both are Core's.
+const FAST_PRUNE_AFTER: u32 = 100;
+const FAST_PRUNE_FILE: u64 = 64 << 10;
+
 type Work = (Job, Completer<Done>);
 
 /// Why the node had to stop, when it was not asked to: the first reason counts.
@@ -91,6 +95,11 @@ impl Bitcoin {
             catch_up: false,
             ..ChainConfig::default()
         };
+        if args.fast_prune {
+            ensure!(args.network == Network::Regtest, "--fast-prune is for regtest only");
+            params.prune_after_height = FAST_PRUNE_AFTER;
+            config.block_file_bytes = FAST_PRUNE_FILE;
+        }
         if let Some(path) = &args.swiftsync {
             config.swiftsync = Some(swiftsync(path, args)?);
         }
@@ -518,6 +527,7 @@ fn on_event(
         Event::BlockSubmitted { ticket, .. }
         | Event::TxSubmitted { ticket, .. }
         | Event::Operated { ticket, .. }
+        | Event::BlockAsked { ticket, .. }
         | Event::Peers { ticket, .. }
         | Event::Added { ticket, .. }
         | Event::Bans { ticket, .. }

@@ -11,7 +11,7 @@ use dunlin_api::backend::{BackendError, ChainOpError, NetTotals, PeerRow, Submit
 use dunlin_chain::indexes::Indexes;
 use dunlin_chain::{ParsedBlock, View};
 use dunlin_mempool::{Accepted, Pool};
-use dunlin_peer::{AddressBook, NetAddr, NetClass};
+use dunlin_peer::{AddressBook, LinkId, NetAddr, NetClass};
 use dunlin_relay::{AddKind, Ban, ChainOp, Command, Event, Operated, PeerInfo, Subnet, Which};
 use tokio::sync::watch;
 
@@ -156,6 +156,13 @@ impl BitcoinBackend for Bitcoin {
         }
         self.reactor.command(Command::Disconnect(which));
         Ok(())
+    }
+
+    async fn fetch_block(&self, link: LinkId, hash: BlockHash) -> Result<(), BackendError> {
+        match self.ask(|ticket| Command::FetchBlock { ticket, link, hash }).await? {
+            Event::BlockAsked { result, .. } => result.map_err(|why| BackendError::Invalid(why.to_owned())),
+            other => Err(mismatch(&other)),
+        }
     }
 
     async fn ban(&self, subnet: Subnet, seconds: u64) -> Result<(), BackendError> {

@@ -30,6 +30,7 @@ impl BlockSync {
         let Some((_, links)) = self.asked.remove(&hash) else {
             return;
         };
+        self.by_hand.remove(&hash);
         for link in links {
             if let Some(peer) = node.peers.get_mut(&link) {
                 peer.blocks.in_flight.remove(&hash);
@@ -47,7 +48,9 @@ impl BlockSync {
             if links.is_empty() {
                 let height = *height;
                 self.asked.remove(&hash);
-                self.plan.insert(height, hash);
+                if !self.by_hand.remove(&hash) {
+                    self.plan.insert(height, hash);
+                }
                 // The plan may by now lead elsewhere.
                 self.plan_for = None;
             }
@@ -135,7 +138,7 @@ impl BlockSync {
                     now.since(peer.blocks.last.map_or(asked, |last| last.max(asked))) >= patience
                 })
             };
-            if links.len() < MAX_ASKED && links.iter().all(silent) {
+            if links.len() < MAX_ASKED && !self.by_hand.contains(hash) && links.iter().all(silent) {
                 late.push((*height, *hash));
             }
         }

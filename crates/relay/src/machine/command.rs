@@ -72,6 +72,10 @@ impl Relay {
                 });
             }
             Command::CatchUp => node.out.job(Job::CatchUp),
+            Command::FetchBlock { ticket, link, hash } => {
+                let result = self.blocks.ask_by_hand(node, link, hash);
+                node.out.event(Event::BlockAsked { ticket, result });
+            }
             Command::Operate { ticket, op } => node.out.job(Job::Operate { ticket, op }),
             Command::SubmitTx { ticket, tx } if node.config.private_broadcast != NetClasses::default() => {
                 let ticket = Some(ticket);

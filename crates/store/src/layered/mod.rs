@@ -23,11 +23,12 @@ mod work;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 
 pub use draft::Draft;
-pub use mend::Pairs;
+pub use mend::{Damage, Pairs};
 
 use layer::Layer;
 use manifest::Manifest;
@@ -118,6 +119,8 @@ struct Core {
     seed: u64,
     layers: RwLock<Layers>,
     work: Work,
+    /// Somebody came upon a damaged block.
+    damage_met: AtomicBool,
 }
 
 /// A state: the layers in memory, the newest first, and the runs, the oldest first.
@@ -200,6 +203,7 @@ impl Layered {
             seed: manifest.seed,
             layers: RwLock::new(layers),
             work: Work::new(manifest),
+            damage_met: AtomicBool::new(false),
         });
         let thread = match writing {
             Writing::Steps => None,
@@ -236,7 +240,7 @@ impl Layered {
             }
             Arc::clone(&layers.runs)
         };
-        Core::search(&runs, hash, key, see)
+        Core::search(&runs, hash, key, see).inspect_err(|_| self.core.damage_met.store(true, Ordering::Relaxed))
     }
 
     /// Says that keys will be looked up soon: the system is asked to read those that are only on disk. Any thread may do

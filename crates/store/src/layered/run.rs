@@ -141,7 +141,7 @@ impl Run {
     }
 
     /// Reads blocks `from..to` as they are on disk.
-    fn read(&self, from: usize, to: usize) -> Result<Vec<u8>, StoreError> {
+    pub(super) fn read(&self, from: usize, to: usize) -> Result<Vec<u8>, StoreError> {
         let len = self.start(to).checked_sub(self.start(from));
         let len = len
             .and_then(|len| usize::try_from(len).ok())
@@ -175,19 +175,6 @@ impl Run {
     pub(super) fn blocks_between(&self, least: u64, greatest: u64) -> std::ops::Range<usize> {
         let from = self.firsts.partition_point(|first| *first < least).saturating_sub(1);
         from..self.firsts.partition_point(|first| *first <= greatest)
-    }
-
-    /// A damaged block among those in which `key` can be.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the file cannot be read at all.
-    pub(super) fn damage(&self, key: &[u8]) -> Result<Option<usize>, StoreError> {
-        for number in self.blocks_between(prefix(key), prefix(key)) {
-            if block::check(&self.read(number, number + 1)?).is_none() {
-                return Ok(Some(number));
-            }
-        }
-        Ok(None)
     }
 
     /// The first eight bytes of all keys that a block can have, as numbers: the least and the greatest.

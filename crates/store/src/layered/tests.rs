@@ -400,40 +400,47 @@ fn a_damaged_block_is_mended_with_what_is_true() {
         store.wait().unwrap();
     }
     drop(store);
-    let runs: Vec<String> = disk
-        .files()
-        .list()
+    let metas: Vec<run::Meta> = steps(&disk)
         .unwrap()
-        .into_iter()
-        .filter(|name| name.ends_with(".run"))
+        .core
+        .read()
+        .runs
+        .iter()
+        .map(|run| run.meta)
         .collect();
+    let runs: Vec<String> = metas.iter().map(|meta| run::file_name("t", meta.number)).collect();
     assert!(runs.len() > 2, "{runs:?}");
-    for (round, name) in runs.iter().enumerate() {
-        let offset = 100 + round * 1000;
-        disk.flip_bit(name, offset).unwrap();
-        let store = steps(&disk).unwrap();
-        for n in 0..KEYS {
-            let key = format!("key {n}").into_bytes();
-            // Behind a mended block an older one may be damaged too.
-            while store.get(&key, |_| ()).is_err() {
-                // Who does not know leaves it as it is.
-                assert!(!store.mend(&key, |_, _| Ok(None)).unwrap());
-                assert!(store.get(&key, |_| ()).is_err());
-                let truth = |least, greatest| {
-                    let inside = |key: &Vec<u8>| (least..=greatest).contains(&run::prefix(key));
-                    Ok(Some(
-                        player
-                            .model
-                            .clone()
-                            .into_iter()
-                            .filter(|(key, _)| inside(key))
-                            .collect(),
-                    ))
-                };
-                assert!(store.mend(&key, truth).unwrap());
-            }
-            assert!(!store.mend(&key, |_, _| panic!("nothing is damaged")).unwrap());
+    // One block in each run; then all blocks of one run; then everything there is.
+    let all_of = |at: usize| {
+        let offsets = (60..metas[at].blocks_len as usize).step_by(1500);
+        offsets.map(|offset| (&runs[at], offset)).collect::<Vec<_>>()
+    };
+    let mut rounds: Vec<Vec<(&String, usize)>> = Vec::new();
+    rounds.extend((0..runs.len()).map(|at| vec![all_of(at)[0]]));
+    rounds.extend((0..runs.len()).map(all_of));
+    rounds.push((0..runs.len()).flat_map(all_of).collect());
+    for round in rounds {
+        let disk = disk.process_killed(None);
+        for (name, offset) in &round {
+            disk.flip_bit(name, *offset).unwrap();
         }
+        let store = steps(&disk).unwrap();
+        let damage = store.damage().unwrap();
+        assert!(!damage.is_empty(), "{round:?}");
+        let keys = || (0..KEYS).map(|n| format!("key {n}").into_bytes());
+        for key in keys() {
+            // What is not among the damaged is not affected.
+            if !damage.iter().any(|damage| damage.may_have(&key)) {
+                assert_eq!(get(&store, &key).as_ref(), player.model.get(&key));
+            }
+        }
+        let met = keys().any(|key| store.get(&key, |_| ()).is_err());
+        assert_eq!(store.take_damage_met(), met);
+        // Only what is damaged has to be known.
+        let truth = player.model.clone().into_iter();
+        let truth = truth.filter(|(key, _)| damage.iter().any(|damage| damage.may_have(key)));
+        store.mend(&damage, &truth.collect()).unwrap();
+        assert_eq!(store.damage().unwrap(), []);
         assert_is(&store, &player.model);
         drop(store);
         let store = steps(&disk.power_loss(None)).unwrap();

@@ -3,6 +3,7 @@
 //! Both go in bounded steps, and a frozen layer goes before a merge. Each ends with a manifest: until that is durable,
 //! nothing of it counts, and what was written is written over or removed when the store is opened again.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::layer::{Layer, SHARDS};
@@ -196,7 +197,8 @@ impl Core {
         match self.go_on_merging(&mut job) {
             Ok(more) => Ok(more),
             Err(StoreError::Corrupt { .. }) => {
-                // Whoever needs the damaged records will hear of it; until they are mended all stays as it is.
+                // Until the damaged records are mended all stays as it is.
+                self.damage_met.store(true, Ordering::Relaxed);
                 job.merge = None;
                 job.no_merges = true;
                 Ok(false)

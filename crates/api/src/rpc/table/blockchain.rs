@@ -90,6 +90,19 @@ pub(super) static METHODS: &[Method] = &[
         run: Run::Blocking(index::getblockfilter),
     },
     Method {
+        name: "getblockfrompeer",
+        group: "blockchain",
+        about: "Asks one peer for a block whose header is known, such as one that was pruned or lies off the chain. \
+                Earlier requests for it are forgotten; a peer that does not answer is disconnected. Where blocks are \
+                pruned it may soon be pruned again.",
+        args: &[
+            BLOCK_HASH,
+            Arg::required("peer_id", Kind::Num, "The peer's id in getpeerinfo."),
+        ],
+        result: "{}    the peer was asked",
+        run: waits!(operate::getblockfrompeer),
+    },
+    Method {
         name: "getblockhash",
         group: "blockchain",
         about: "The hash of the block at a height of the active chain.",
