@@ -37,7 +37,7 @@ FLIPS ?= 1000
 
 prove: ## Run the chain's long tests: SEEDS stories beside Core's engine, KILLS kills, FLIPS changed bytes
 	DUNLIN_DIFFERENTIAL=1000..$$((1000 + $(SEEDS))) DUNLIN_KILLS=$(KILLS) DUNLIN_FLIPS=$(FLIPS) \
-		$(CARGO) test --release --locked -p dunlin-chain --test differential --test kill --test flip -- --nocapture
+		$(CARGO) test --release --locked -p dunlin-chain --test differential --test kill --test flip --test flip_index -- --nocapture
 
 bench: peers ## Measure Dunlin against real peers on the same work in the same run
 	$(CARGO) bench --profile release --locked -p dunlin --bench side_by_side -- $(ARGS)

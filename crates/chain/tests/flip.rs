@@ -2,19 +2,21 @@
 //! wrong, and then and later it never gives a wrong answer. `DUNLIN_FLIPS` says how many bytes, one at a time.
 #![allow(clippy::unwrap_used)]
 
+mod flips;
 mod regtest;
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bitcoin::{BlockHash, OutPoint};
 use dunlin_chain::{BlockError, Chain, ChainConfig, CoinsSummary, Network, Params, StoreError};
+use flips::{Dice, copy, files, one_line};
 use regtest::*;
 
 /// Flips without another wish.
-const FLIPS: u64 = 100;
+const FLIPS: usize = 100;
 
 /// 110 blocks, two that lose and three that win, all with spends; then three more that take the winners off again, and
 /// one that spends a coin twice.
@@ -60,34 +62,6 @@ fn open(dir: &Path) -> Result<Chain, String> {
     Chain::open_dir(Params::new(Network::Regtest), dir, config).map_err(|error| error.to_string())
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
-}
-
-/// Every file below a directory that holds anything, in order of names.
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else if fs::metadata(&path).unwrap().len() > 0 {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
-}
-
 /// How far a damaged directory was of use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum End {
@@ -99,11 +73,9 @@ enum End {
     Closed,
 }
 
-fn one_line(text: &str) -> End {
-    assert!(
-        !text.is_empty() && !text.contains('\n') && text.len() < 300,
-        "`{text}` is no clear line"
-    );
+/// Something was said.
+fn named(text: &str) -> End {
+    one_line(text);
     End::Named
 }
 
@@ -119,13 +91,13 @@ fn use_it(dir: &Path, story: &Story, known: &HashMap<BlockHash, CoinsSummary>) -
     let mut end = End::Unnoticed;
     match chain.summarize_coins() {
         Ok(coins) => assert_eq!(known.get(&coins.tip), Some(&coins), "the coins are those of no block"),
-        Err(error) => end = one_line(&error.to_string()),
+        Err(error) => end = named(&error.to_string()),
     }
     for made in &story.stored {
         match chain.view().block_bytes(&made.place.hash) {
             Ok(Some(bytes)) => assert_eq!(bytes, made.block.raw, "a block is another"),
             Ok(None) => end = End::Named,
-            Err(error) => end = one_line(&error.to_string()),
+            Err(error) => end = named(&error.to_string()),
         }
     }
     // What is missing comes again from a peer; then the chain goes on, over a reorganisation.
@@ -144,11 +116,11 @@ fn use_it(dir: &Path, story: &Story, known: &HashMap<BlockHash, CoinsSummary>) -
         // It waits behind a block that cannot be taken off.
         Ok(_) => end = End::Named,
         Err(BlockError::Invalid(reject)) => assert_eq!(reject.reason, "bad-txns-inputs-missingorspent"),
-        Err(other) => end = one_line(&other.to_string()),
+        Err(other) => end = named(&other.to_string()),
     }
     match chain.summarize_coins() {
         Ok(coins) => assert_eq!(known.get(&coins.tip), Some(&coins), "the coins are those of no block"),
-        Err(error) => end = one_line(&error.to_string()),
+        Err(error) => end = named(&error.to_string()),
     }
     end
 }
@@ -180,26 +152,12 @@ fn a_changed_byte_is_named_or_harmless() {
 
     let paths = files(&whole);
     let mut ends: HashMap<End, usize> = HashMap::new();
-    let mut state = 1u64;
-    let mut roll = |sides: u64| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) % sides
-    };
-    for flip in 0..flips {
-        let path = &paths[(flip % paths.len() as u64) as usize];
-        let name = path.strip_prefix(&whole).unwrap();
+    let mut dice = Dice(1);
+    let names = paths.iter().map(|path| path.strip_prefix(&whole).unwrap());
+    for name in names.cycle().take(flips) {
         let damaged = home.path().join("damaged");
         copy(&whole, &damaged);
-        let mut bytes = fs::read(path).unwrap();
-        let place = roll(bytes.len() as u64) as usize;
-        let bit = roll(8);
-        bytes[place] ^= 1 << bit;
-        fs::write(damaged.join(name), &bytes).unwrap();
-        let what = format!("bit {bit} of byte {place} of {}", name.display());
-        // Where an abort would say nothing.
-        println!("{what}");
+        let what = dice.flip(&damaged, &damaged.join(name));
         let used = std::panic::catch_unwind(|| use_it(&damaged, &story, &known));
         let end = used.unwrap_or_else(|_| panic!("{what}"));
         *ends.entry(end).or_default() += 1;
