@@ -37,6 +37,8 @@ const LARGE: Shape = Shape {
 };
 /// The length at which Core begins another block file.
 const FILE_LIMIT: u64 = 128 << 20;
+/// What the names of folders that serve the chain begin with.
+const SERVE: &str = "serve-";
 const DAY: u64 = 24 * 60 * 60;
 /// How long bitcoind may take to check all scripts, on a busy machine.
 const CHECK_LIMIT: Duration = Duration::from_secs(60 * 60);
@@ -125,8 +127,10 @@ impl BenchChain {
     /// # Errors
     /// When the disk or bitcoind fails.
     pub fn serve(&self) -> Result<Bitcoind> {
+        let _lock = lock(&self.folder.join("serve.lock"))?;
+        clear_leftovers(&self.folder)?;
         // Beside the original: links do not reach across file systems.
-        let folder = tempfile::Builder::new().prefix("serve-").tempdir_in(&self.folder)?;
+        let folder = tempfile::Builder::new().prefix(SERVE).tempdir_in(&self.folder)?;
         link_tree(&self.folder.join("core"), folder.path())?;
         let options = Options {
             extra: [
@@ -230,6 +234,25 @@ fn block_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// Removes what benches that were killed have left: folders in which no bitcoind runs. None is being started.
+fn clear_leftovers(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(SERVE) && !is_running(&path) {
+            fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a bitcoind holds the lock of its data folder, which dies with it.
+fn is_running(folder: &Path) -> bool {
+    let file = File::options().write(true).open(folder.join("regtest").join(".lock"));
+    let lock = |file: File| rustix::fs::fcntl_lock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+    file.is_ok_and(|file| lock(file).is_err())
+}
+
 /// Copies a data folder. Files that bitcoind never changes once they are full of a chain are linked.
 fn link_tree(from: &Path, to: &Path) -> Result<()> {
     for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
@@ -323,6 +346,21 @@ mod tests {
         assert_eq!(first.height().unwrap(), second.height().unwrap());
         let tip = first.block(&chain.tip).unwrap();
         assert_eq!(tip.header.time, 1_700_000_000);
+        // What a killed run left goes, what runs stays.
+        let serving = || {
+            let names = fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().file_name());
+            names.filter(|name| name.to_string_lossy().starts_with(SERVE)).count()
+        };
+        assert_eq!(serving(), 2);
+        let left = place.join("serve-left");
+        fs::create_dir(&left).unwrap();
+        link_tree(&place.join("core"), &left).unwrap();
+        fs::create_dir(place.join("serve-begun")).unwrap();
+        let third = chain.serve().unwrap();
+        assert_eq!(serving(), 3);
+        for node in [&first, &second, &third] {
+            assert_eq!(node.height().unwrap(), chain.height);
+        }
         let again = BenchChain::open_or_make(&place, SMALL, 0).unwrap();
         assert_eq!(again.tip, chain.tip);
     }

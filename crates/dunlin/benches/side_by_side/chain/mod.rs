@@ -36,6 +36,8 @@ pub(crate) enum Row {
     Swiftsync,
     /// Sync with every script checked
     Full,
+    /// SwiftSync with hints, its full form, from a Dunlin that tells spent coins, against bitcoind's full sync
+    SwiftsyncFull,
     /// Assume-valid sync with a cache for a ninth of the coins
     AssumeValidTight,
     /// Full sync with a cache for a ninth of the coins
@@ -75,7 +77,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         let outcome = match row {
             Row::AssumeValid => bench.sync("assume-valid sync", 3, true, AMPLE_CACHE),
-            Row::Swiftsync => bench.swiftsync(),
+            Row::Swiftsync => bench.swiftsync(true),
+            Row::SwiftsyncFull => bench.swiftsync(false),
             Row::Full => bench.sync("full sync, every script", 1, false, AMPLE_CACHE),
             Row::AssumeValidTight => bench.sync("assume-valid sync", 1, true, TIGHT_CACHE),
             Row::FullTight => bench.sync("full sync, every script", 1, false, TIGHT_CACHE),
@@ -94,6 +97,7 @@ impl Bench<'_> {
         Setup {
             program: &self.args.program,
             peer: self.seed.p2p(),
+            peer_of_dunlin: None,
             assume_valid: assume_valid.then(|| self.chain.tip.clone()),
             cache,
             hints: None,
@@ -106,18 +110,27 @@ impl Bench<'_> {
     }
 
     /// With hints for the last block that holds more than its reward; they are kept beside the chain.
-    fn swiftsync(&self) -> Result<()> {
+    fn swiftsync(&self, assume_valid: bool) -> Result<()> {
         let height = self.chain.height - u64::from(self.chain.burial());
         let hints = self.chain.folder().join(format!("hints-{height}"));
         let mut setup = self.setup(true, AMPLE_CACHE);
-        if !hints.exists() {
+        let mut teller = None;
+        if !hints.exists() || !assume_valid {
             let (mut node, _) = Node::start(Side::Dunlin, &setup)?;
             node.wait_synced(self.chain.height, LIMIT)?;
-            node.make_hints(height, &hints)?;
-            node.stop()?;
+            if !hints.exists() {
+                node.make_hints(height, &hints)?;
+            }
+            teller = Some(node);
         }
         setup.hints = Some(hints);
-        self.measure("SwiftSync against assume-valid sync", 3, &setup)
+        if assume_valid {
+            drop(teller);
+            return self.measure("SwiftSync against assume-valid sync", 3, &setup);
+        }
+        setup.assume_valid = None;
+        setup.peer_of_dunlin = teller.as_ref().map(Node::p2p);
+        self.measure("SwiftSync with every script against full sync", 1, &setup)
     }
 
     fn measure(&self, what: &str, rounds: usize, setup: &Setup<'_>) -> Result<()> {

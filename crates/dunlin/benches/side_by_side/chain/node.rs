@@ -19,6 +19,8 @@ pub(super) struct Setup<'a> {
     pub(super) program: &'a str,
     /// The only peer.
     pub(super) peer: SocketAddr,
+    /// Dunlin's only peer, where that is another one.
+    pub(super) peer_of_dunlin: Option<SocketAddr>,
     /// The block below which scripts are not checked.
     pub(super) assume_valid: Option<String>,
     /// Size of the coins cache, MiB.
@@ -39,7 +41,8 @@ impl Node {
         let start = Instant::now();
         let node = match side {
             Side::Dunlin => {
-                let (peer, cache) = (setup.peer.to_string(), setup.cache.to_string());
+                let peer = setup.peer_of_dunlin.unwrap_or(setup.peer).to_string();
+                let cache = setup.cache.to_string();
                 let assume_valid = setup.assume_valid.as_deref().unwrap_or("none");
                 let mut args = vec!["--connect", &peer, "--db-cache", &cache, "--assume-valid", assume_valid];
                 args.extend(["--disable", "torrent"]);
@@ -98,6 +101,14 @@ impl Node {
                 Ok(())
             }
             Self::Core(_) => bail!("bitcoind makes no hints"),
+        }
+    }
+
+    /// Where it listens for peers.
+    pub(super) fn p2p(&self) -> SocketAddr {
+        match self {
+            Self::Dunlin(dunlin) => dunlin.doors().p2p,
+            Self::Core(core) => core.p2p(),
         }
     }
 
