@@ -9,7 +9,7 @@ use dunlin_chain::rules::{SequenceLocks, check_tx, check_tx_inputs, is_final, se
 use dunlin_chain::{Coin, Entry as Block, StoreError, script};
 
 use crate::entry::{Entry, Id};
-use crate::policy::{dust, spend, standard, truc};
+use crate::policy::{dust, script_flags, spend, standard, truc};
 use crate::{Accepted, FeeRate, Pool, PoolReject, RejectKind};
 
 /// Largest cost of one transaction's signature operations: a fifth of a block's.
@@ -215,8 +215,13 @@ impl Pool {
         })
     }
 
-    /// Runs the scripts with every consensus rule, and remembers that they are fine.
+    /// Checks the scripts by Core's flags as far as their form shows, runs them with every consensus rule, and remembers
+    /// that they are fine.
     pub(crate) fn check_scripts(&self, judged: &Judged) -> Result<(), PoolReject> {
+        if let Err((input, broken)) = script_flags::check(&judged.entry.tx, &judged.spent) {
+            let reason = format!("mempool-script-verify-flag-failed ({broken})");
+            return Err(PoolReject::policy(reason, failed_input(&judged.entry, input)));
+        }
         verify(&judged.entry.tx, &judged.spent)?;
         self.view.note_verified(judged.entry.wtxid, script::VERIFY_ALL);
         Ok(())
@@ -333,6 +338,16 @@ pub(crate) fn check_max_rate(entry: &Entry, max_rate: Option<FeeRate>) -> Result
         return Err(PoolReject::policy("max feerate exceeded", ""));
     }
     Ok(())
+}
+
+/// Names an input whose script fails, as Core does.
+fn failed_input(entry: &Entry, input: usize) -> String {
+    let spent = entry.tx.input.get(input).map(|input| input.previous_output);
+    let spent = spent.unwrap_or_default();
+    format!(
+        "input {input} of {} (wtxid {}), spending {spent}",
+        entry.txid, entry.wtxid
+    )
 }
 
 /// Runs the scripts with every consensus rule.
