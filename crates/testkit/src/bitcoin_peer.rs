@@ -1,6 +1,8 @@
 //! A Bitcoin peer under the test's control: it shakes hands, announces the blocks it is given, and serves them whatever
 //! they are worth.
 
+mod crowd;
+
 use anyhow::{Context, Result, ensure};
 use bitcoin::consensus::{deserialize, serialize};
 use bitcoin::p2p::address::Address;
@@ -8,7 +10,7 @@ use bitcoin::p2p::message::{NetworkMessage, RawNetworkMessage};
 use bitcoin::p2p::message_blockdata::Inventory;
 use bitcoin::p2p::message_network::VersionMessage;
 use bitcoin::p2p::{Magic, ServiceFlags};
-use bitcoin::{Block, BlockHash};
+use bitcoin::{Block, BlockHash, Transaction};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -18,8 +20,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A message header: magic, command, length, checksum.
 const HEADER: usize = 24;
+/// So many bytes are pushed at once.
+const PUSH: usize = 64 << 10;
 /// Longest payload read.
 const MAX_PAYLOAD: usize = 4_000_000;
+
+pub use crowd::Crowd;
 
 /// What happened so far.
 #[derive(Debug, Default, Clone)]
@@ -224,6 +230,25 @@ impl Asker {
     /// What the other side offers.
     pub fn services(&self) -> u64 {
         self.services
+    }
+
+    /// Sends transactions that nobody asked for, as fast as the other side takes them.
+    ///
+    /// # Errors
+    /// When the other side hangs up.
+    pub fn push(&mut self, transactions: &[Transaction]) -> Result<()> {
+        let mut bytes = Vec::new();
+        for tx in transactions {
+            bytes.extend(serialize(&RawNetworkMessage::new(
+                Magic::REGTEST,
+                NetworkMessage::Tx(tx.clone()),
+            )));
+            if bytes.len() >= PUSH {
+                self.stream.write_all(&bytes)?;
+                bytes.clear();
+            }
+        }
+        Ok(self.stream.write_all(&bytes)?)
     }
 
     /// Sends a question of BIP 157 and reads so many answers of it, each with its command.

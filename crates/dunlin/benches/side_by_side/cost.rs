@@ -115,6 +115,11 @@ fn peak_memory(pid: u32) -> Result<u64> {
     Ok(number(pid, "status", "VmHWM:")? << 10)
 }
 
+/// Bytes that are resident now.
+pub(crate) fn resident(pid: u32) -> Result<u64> {
+    Ok(number(pid, "status", "VmRSS:")? << 10)
+}
+
 fn written(pid: u32) -> Result<u64> {
     number(pid, "io", "write_bytes:")
 }

@@ -1,14 +1,17 @@
 //! Dunlin and a real client on the same work, in turn, in one run: ratios, never times alone.
 //!
-//! `make bench` runs everything; `make bench ARGS=sync` or `ARGS=torrent` one part, and
-//! `make bench ARGS="sync --rows full --rounds 1"` one row of the chain engine's. Every figure is the median of some
+//! `make bench` runs everything; `make bench ARGS=sync`, `relay` or `torrent` one part, and
+//! `make bench ARGS="sync --rows full --rounds 1"` one row of it. Every figure is the median of some
 //! rounds, in which both sides take turns so that a machine that slows down slows both.
 
 mod chain;
 mod cost;
+mod node;
+mod relay;
 mod torrent;
 
 use anyhow::Result;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Parser, ValueEnum};
 
 use cost::Sample;
@@ -18,9 +21,9 @@ use cost::Sample;
 struct Args {
     /// Which parts to run [default: all]
     parts: Vec<Part>,
-    /// Which rows of the sync part to run [default: all]
-    #[arg(long, value_delimiter = ',')]
-    rows: Vec<chain::Row>,
+    /// Which rows of the parts sync and relay to run [default: all]
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(row_names()))]
+    rows: Vec<String>,
     /// Rounds of each measurement [default: 3, those that take minutes 1]
     #[arg(long)]
     rounds: Option<usize>,
@@ -38,6 +41,7 @@ struct Args {
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Part {
     Sync,
+    Relay,
     Torrent,
 }
 
@@ -52,12 +56,36 @@ impl Side {
     const BOTH: [Self; 2] = [Self::Dunlin, Self::Other];
 }
 
+/// The rows of all parts that have some.
+fn row_names() -> impl Iterator<Item = PossibleValue> {
+    let of_chain = chain::Row::value_variants()
+        .iter()
+        .filter_map(ValueEnum::to_possible_value);
+    let of_relay = relay::Row::value_variants()
+        .iter()
+        .filter_map(ValueEnum::to_possible_value);
+    of_chain.chain(of_relay)
+}
+
+impl Args {
+    /// The rows of a part that are wanted.
+    fn rows_of<T: ValueEnum>(&self, all: &'static [T]) -> impl Iterator<Item = &'static T> {
+        all.iter().filter(|row| {
+            let name = row.to_possible_value();
+            self.rows.is_empty() || name.is_some_and(|name| self.rows.iter().any(|wanted| wanted == name.get_name()))
+        })
+    }
+}
+
 fn main() -> Result<()> {
     let args = Args::parse();
     let wanted = |part| args.parts.is_empty() || args.parts.contains(&part);
     println!("median (least to most) of the rounds; ratio = dunlin / other, below 1 is better");
     if wanted(Part::Sync) {
         chain::run(&args)?;
+    }
+    if wanted(Part::Relay) {
+        relay::run(&args)?;
     }
     if wanted(Part::Torrent) {
         torrent::run(&args)?;

@@ -15,8 +15,8 @@ use dunlin_testkit::Rpc;
 use dunlin_testkit::core::Bitcoind;
 use serde_json::{Value, json};
 
-use super::node::Node;
 use crate::cost::Sample;
+use crate::node::Node;
 
 /// Queries a second.
 pub(super) const RATE: u32 = 200;

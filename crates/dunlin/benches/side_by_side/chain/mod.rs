@@ -4,19 +4,20 @@
 
 mod floors;
 mod latency;
-mod node;
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::ValueEnum;
 use dunlin_testkit::bench_chain::BenchChain;
-use dunlin_testkit::core::Bitcoind;
+use dunlin_testkit::core::{Bitcoind, Options};
 
-use crate::cost::Sample;
+use crate::cost::{Meter, Sample};
+use crate::node::Node;
 use crate::{Args, Rounds, Side};
 use floors::Floors;
-use node::{Node, Setup};
 
 /// A cache that holds all coins, MiB.
 const AMPLE_CACHE: u64 = 1000;
@@ -48,6 +49,45 @@ pub(crate) enum Row {
     Rpc,
 }
 
+/// How a node is started.
+struct Setup<'a> {
+    /// Dunlin's program.
+    program: &'a str,
+    /// The only peer.
+    peer: SocketAddr,
+    /// Dunlin's only peer, where that is another one.
+    peer_of_dunlin: Option<SocketAddr>,
+    /// The block below which scripts are not checked.
+    assume_valid: Option<String>,
+    /// Size of the coins cache, MiB.
+    cache: u64,
+    /// The hints with which Dunlin begins.
+    hints: Option<PathBuf>,
+}
+
+impl Setup<'_> {
+    fn start(&self, side: Side) -> Result<(Node, Meter)> {
+        let peer = self.peer_of_dunlin.unwrap_or(self.peer).to_string();
+        let cache = self.cache.to_string();
+        let assume_valid = self.assume_valid.as_deref();
+        let mut ours = vec!["--connect", &peer, "--db-cache", &cache];
+        ours.extend(["--assume-valid", assume_valid.unwrap_or("none")]);
+        let hints = self.hints.as_ref().map(|path| path.display().to_string());
+        ours.extend(hints.iter().flat_map(|path| ["--swiftsync", path]));
+        let theirs = Options {
+            connect: vec![self.peer],
+            extra: vec![
+                format!("-dbcache={cache}"),
+                format!("-assumevalid={}", assume_valid.unwrap_or("0")),
+                // Core lets coins use the mempool's memory while that is empty; the cache shall mean the same.
+                "-maxmempool=5".to_owned(),
+            ],
+            ..Options::default()
+        };
+        Node::start(side, self.program, &ours, theirs)
+    }
+}
+
 /// What every row works with.
 struct Bench<'a> {
     args: &'a Args,
@@ -71,10 +111,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         seed,
         floors,
     };
-    for &row in Row::value_variants() {
-        if !args.rows.is_empty() && !args.rows.contains(&row) {
-            continue;
-        }
+    for row in args.rows_of(Row::value_variants()) {
         let outcome = match row {
             Row::AssumeValid => bench.sync("assume-valid sync", 3, true, AMPLE_CACHE),
             Row::Swiftsync => bench.swiftsync(true),
@@ -116,7 +153,7 @@ impl Bench<'_> {
         let mut setup = self.setup(true, AMPLE_CACHE);
         let mut teller = None;
         if !hints.exists() || !assume_valid {
-            let (mut node, _) = Node::start(Side::Dunlin, &setup)?;
+            let (mut node, _) = setup.start(Side::Dunlin)?;
             node.wait_synced(self.chain.height, LIMIT)?;
             if !hints.exists() {
                 node.make_hints(height, &hints)?;
@@ -135,7 +172,7 @@ impl Bench<'_> {
 
     fn measure(&self, what: &str, rounds: usize, setup: &Setup<'_>) -> Result<()> {
         let rounds = Rounds::run(self.args, rounds, |side| {
-            let (mut node, meter) = Node::start(side, setup)?;
+            let (mut node, meter) = setup.start(side)?;
             node.wait_synced(self.chain.height, LIMIT)?;
             let synced = meter.read()?;
             let stopped = meter.read_while(|| node.stop())?;
@@ -159,7 +196,7 @@ impl Bench<'_> {
     fn restart(&self) -> Result<()> {
         let setup = self.setup(true, AMPLE_CACHE);
         let start = |side| -> Result<Node> {
-            let (mut node, _) = Node::start(side, &setup)?;
+            let (mut node, _) = setup.start(side)?;
             node.wait_synced(self.chain.height, LIMIT)?;
             node.stop()?;
             Ok(node)
@@ -185,7 +222,7 @@ impl Bench<'_> {
         let setup = self.setup(true, AMPLE_CACHE);
         let queries = latency::Queries::about(&self.seed)?;
         let rounds = Rounds::run(self.args, 1, |side| -> Result<Sample> {
-            let (mut node, _) = Node::start(side, &setup)?;
+            let (mut node, _) = setup.start(side)?;
             queries.measure(&mut node, self.chain.height, LIMIT)
         })?;
         rounds.report(
