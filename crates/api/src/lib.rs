@@ -10,6 +10,7 @@ pub mod http;
 mod rest;
 pub mod rpc;
 pub mod stream;
+mod templates;
 pub mod zmq;
 
 pub use backend::{BitcoinBackend, Node, Stop, TorrentBackend};

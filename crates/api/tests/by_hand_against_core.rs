@@ -272,8 +272,8 @@ async fn miners_are_answered_alike() {
         pair.same("sendrawtransaction", json!([serialize_hex(tx)])).await;
     }
     let segwit = json!([{ "rules": ["segwit"] }]);
-    // Regtest's own vote changes no rule, and a clock may tick between two calls. We judge no proposals yet.
-    let except = ["longpollid", "version", "vbavailable", "curtime", "capabilities"];
+    // Regtest's own vote changes no rule, and a clock may tick between two calls.
+    let except = ["longpollid", "version", "vbavailable", "curtime"];
     let template = pair.same_but("getblocktemplate", segwit.clone(), &except).await;
     assert_eq!(template["transactions"].as_array().unwrap().len(), 2);
     assert_eq!(template["transactions"][1]["depends"], json!([1]));
@@ -282,6 +282,8 @@ async fn miners_are_answered_alike() {
         json!([{ "rules": [] }]),
         json!([{ "mode": "other" }]),
         json!([{ "mode": 7 }]),
+        json!([{ "mode": "proposal" }]),
+        json!([{ "mode": "proposal", "data": "00" }]),
     ] {
         pair.same("getblocktemplate", params).await;
     }
@@ -331,4 +333,116 @@ async fn miners_are_answered_alike() {
     }
     let made = pair.ours("generateblock", &json!([bob.address(), []])).await.unwrap();
     assert_eq!(pair.ours("getbestblockhash", &json!([])).await.unwrap(), made["hash"]);
+}
+
+#[tokio::test]
+async fn proposals_are_judged_alike() {
+    let pair = Pair::start();
+    let (alice, bob) = (Holder::new(1), Holder::new(2));
+    pair.core.generate(102, &alice.address()).unwrap();
+    pair.follow().await;
+    let coin = coinbase_coin(&pair.core.block(&pair.core.hash_at(1).unwrap()).unwrap());
+    let young = coinbase_coin(&pair.core.block(&pair.core.hash_at(50).unwrap()).unwrap());
+    let paid = alice.pay(coin, &bob, Amount::from_sat(1_000));
+    let plan = || pair.core.plan(&alice).unwrap();
+    let with = |txs: Vec<bitcoin::Transaction>| {
+        let mut plan = plan();
+        plan.transactions = txs;
+        plan.mine()
+    };
+    let mut forged = paid.clone();
+    forged.output[0].value -= Amount::from_sat(1);
+    let mut unsolved = with(vec![paid.clone()]);
+    while unsolved.header.validate_pow(unsolved.header.target()).is_ok() {
+        unsolved.header.nonce += 1;
+    }
+    let mut greedy = plan();
+    greedy.reward += Amount::from_sat(1);
+    let mut late = plan();
+    late.time = late.time.saturating_add(3 * 60 * 60);
+    let mut early = plan();
+    early.time = 1_300_000_000;
+    let mut higher = plan();
+    higher.height += 1;
+    let mut elsewhere = plan();
+    elsewhere.previous = pair.core.hash_at(100).unwrap().parse().unwrap();
+    let mut other_target = unsolved.clone();
+    other_target.header.bits = bitcoin::CompactTarget::from_consensus(0x207f_fffe);
+    let mut without = with(vec![paid.clone()]);
+    without.txdata[0].output.pop();
+    without.header.merkle_root = without.compute_merkle_root().unwrap();
+    let known = pair.core.block(&pair.core.hash_at(102).unwrap()).unwrap();
+    let blocks = [
+        unsolved,
+        with(vec![]),
+        with(vec![forged]),
+        with(vec![alice.pay(young, &bob, Amount::from_sat(1_000))]),
+        with(vec![paid.clone(), paid]),
+        plan().mine_with_wrong_merkle_root(),
+        greedy.mine(),
+        late.mine(),
+        early.mine(),
+        higher.mine(),
+        elsewhere.mine(),
+        other_target,
+        without,
+        known,
+    ];
+    let mut answers = std::collections::BTreeSet::new();
+    for block in &blocks {
+        let params = json!([{ "mode": "proposal", "data": serialize_hex(block) }]);
+        let core = pair.core.call("getblocktemplate", params.clone()).unwrap();
+        let ours = pair.ours("getblocktemplate", &params).await.unwrap();
+        let text = |answer: &Value| answer.as_str().map(str::to_owned);
+        // The kernel does not tell how a script fails.
+        let core = text(&core).map(|text| match text.strip_prefix("block-script-verify-flag-failed") {
+            Some(_) => "block-script-verify-flag-failed".to_owned(),
+            None => text,
+        });
+        assert_eq!(core, text(&ours));
+        answers.insert(core);
+    }
+    assert!(answers.len() >= 12, "{answers:?}");
+    // Nothing of them stays.
+    assert_eq!(pair.same("getblockcount", json!([])).await, 102);
+    pair.same("getchaintips", json!([])).await;
+}
+
+#[tokio::test]
+async fn blocks_pay_to_descriptors() {
+    let pair = Pair::start();
+    let key = "tpubD6NzVbkrYhZ4WaWSyoBvQwbpLkojyoTZPRsgXELWz3Popb3qkjcJyJUGLnL4qHHoQvao8ESaAstxYSnhyswJ76uZPStJRJCTKvosUCJZL5B";
+    for params in [
+        json!([1, "nonsense"]),
+        json!([1, "wpkh()"]),
+        json!(["x", "raw(51)"]),
+        json!([1, format!("wpkh({key}/*)")]),
+        json!([1, format!("wpkh({key}/<0;1>)")]),
+    ] {
+        let ours = pair.ours("generatetodescriptor", &params).await.unwrap_err();
+        let core = pair.core.call("generatetodescriptor", params.clone()).unwrap_err();
+        assert_eq!(core.code(), Some(i64::from(ours.code)), "{params}: {core} {ours:?}");
+    }
+    for descriptor in [
+        "raw(51)",
+        &format!("wpkh({KEY})"),
+        &format!("combo({KEY})"),
+        &format!("combo({LONG})"),
+    ] {
+        let script = |block: bitcoin::Block| block.txdata[0].output[0].script_pubkey.clone();
+        let theirs = pair.core.call("generatetodescriptor", json!([1, descriptor])).unwrap();
+        let theirs = script(pair.core.block(theirs[0].as_str().unwrap()).unwrap());
+        pair.follow().await;
+        let ours = pair
+            .ours("generatetodescriptor", &json!([1, descriptor]))
+            .await
+            .unwrap();
+        let hex = pair.ours("getblock", &json!([ours[0], 0])).await.unwrap();
+        assert_eq!(pair.core.call("submitblock", json!([hex])).unwrap(), Value::Null);
+        let ours = script(pair.core.block(ours[0].as_str().unwrap()).unwrap());
+        assert_eq!(ours, theirs, "{descriptor}");
+    }
+    let block = pair.ours("generateblock", &json!(["raw(51)", []])).await.unwrap();
+    let block = pair.ours("getblock", &json!([block["hash"], 2])).await.unwrap();
+    assert_eq!(block["tx"][0]["vout"][0]["scriptPubKey"]["hex"], "51");
 }

@@ -1,13 +1,15 @@
 //! Building blocks: the coinbase, the witness commitment, the merkle root, and the search for a nonce. Used by miners
 //! on networks where a processor is enough, and by tests.
 
+mod signet;
+
 use bitcoin::absolute::LockTime;
 use bitcoin::block::{Header, Version as BlockVersion};
 use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::transaction::Version;
 use bitcoin::{
     Amount, Block, BlockHash, CompactTarget, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode, TxOut,
-    Witness,
+    Witness, Wtxid,
 };
 
 use crate::rules::{
@@ -16,8 +18,13 @@ use crate::rules::{
 };
 use crate::{Params, View};
 
+pub use signet::{SignetError, solve_challenge};
+
 /// The version of new blocks: BIP 9's top bits and no signal.
 pub const BLOCK_VERSION: BlockVersion = BlockVersion::from_consensus(0x2000_0000);
+
+/// What stands in the witness of a coinbase and is committed to with the witnesses (BIP 141).
+pub const RESERVED_VALUE: [u8; 32] = [0; 32];
 
 /// What a new block builds on and is worth.
 #[derive(Clone, Debug)]
@@ -109,28 +116,33 @@ pub fn assemble(
     block
 }
 
+/// The script of the output that commits to the witnesses of these transactions, the coinbase first, whose own id does
+/// not count; with a reserved value of zeros.
+pub fn commitment_script(wtxids: impl IntoIterator<Item = Wtxid>) -> ScriptBuf {
+    let mut bytes = witness_root(wtxids).to_byte_array().to_vec();
+    bytes.extend_from_slice(&RESERVED_VALUE);
+    let mut script = WITNESS_COMMITMENT_HEADER.to_vec();
+    script.extend_from_slice(sha256d::Hash::hash(&bytes).as_byte_array());
+    ScriptBuf::from_bytes(script)
+}
+
 /// Writes the commitment to the block's witnesses into its coinbase, in place of one that is there, with a reserved
 /// value of zeros. The merkle root has to be set afterwards.
 pub fn commit_witnesses(block: &mut Block) {
-    let root = witness_root(block.txdata.iter().map(Transaction::compute_wtxid));
+    let script_pubkey = commitment_script(block.txdata.iter().map(Transaction::compute_wtxid));
     let Some(coinbase) = block.txdata.first_mut() else {
         return;
     };
-    let reserved = [0_u8; 32];
-    let mut bytes = root.to_byte_array().to_vec();
-    bytes.extend_from_slice(&reserved);
-    let mut script = WITNESS_COMMITMENT_HEADER.to_vec();
-    script.extend_from_slice(sha256d::Hash::hash(&bytes).as_byte_array());
     let output = TxOut {
         value: Amount::ZERO,
-        script_pubkey: ScriptBuf::from_bytes(script),
+        script_pubkey,
     };
     match witness_commitment_index(coinbase) {
         Some(index) => coinbase.output[index] = output,
         None => coinbase.output.push(output),
     }
     if let Some(input) = coinbase.input.first_mut() {
-        input.witness = Witness::from_slice(&[reserved]);
+        input.witness = Witness::from_slice(&[RESERVED_VALUE]);
     }
 }
 

@@ -31,6 +31,7 @@ mod open;
 mod outcome;
 mod overlay;
 mod params;
+mod proposal;
 mod prune;
 mod recent;
 mod reindex;

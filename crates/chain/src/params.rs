@@ -7,6 +7,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use bitcoin::consensus::serialize;
+use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::{Block, BlockHash, ScriptBuf, Target, Work};
 use serde::{Deserialize, Serialize};
 
@@ -301,6 +303,19 @@ impl Params {
         }
     }
 
+    /// A signet of one's own, whose blocks satisfy `challenge` (BIP 325). Its genesis block is the public one's.
+    pub fn signet(challenge: ScriptBuf) -> Self {
+        let [a, b, c, d, ..] = sha256d::Hash::hash(&serialize(&challenge)).to_byte_array();
+        Self {
+            magic: [a, b, c, d],
+            signet_challenge: Some(challenge),
+            minimum_chain_work: Work::from_be_bytes([0; 32]),
+            assume_valid: None,
+            assume_utxo: Vec::new(),
+            ..Self::new(Network::Signet)
+        }
+    }
+
     /// What a network has that was born with every deployment active.
     fn modern(network: Network, magic: [u8; 4], default_port: u16) -> Self {
         let genesis = bitcoin::constants::genesis_block(network.to_bitcoin());
@@ -373,8 +388,6 @@ fn target(text: &str) -> Target {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use bitcoin::consensus::serialize;
-    use bitcoin::hashes::{Hash, sha256d};
 
     #[test]
     fn genesis_blocks_are_the_networks_own() {
@@ -411,9 +424,10 @@ mod tests {
 
     #[test]
     fn the_signet_magic_is_the_hash_of_its_challenge() {
-        let params = Params::new(Network::Signet);
-        let digest = sha256d::Hash::hash(&serialize(params.signet_challenge.as_ref().unwrap()));
-        assert_eq!(params.magic, digest.to_byte_array()[..4]);
+        let public = Params::new(Network::Signet);
+        let own = Params::signet(public.signet_challenge.clone().unwrap());
+        assert_eq!(own.magic, public.magic);
+        assert_ne!(Params::signet(ScriptBuf::from_bytes(vec![0x51])).magic, public.magic);
     }
 
     #[test]

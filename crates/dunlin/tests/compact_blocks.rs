@@ -32,6 +32,7 @@ impl Pair {
             v2transport: true,
             connect,
             extra: vec!["-debug=cmpctblock".to_owned()],
+            ..Options::default()
         };
         let (core, dunlin) = if we_dial {
             let core = Bitcoind::start(options(vec![])).unwrap();

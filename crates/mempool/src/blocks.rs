@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bitcoin::Transaction;
+use bitcoin::{BlockHash, Transaction};
 use dunlin_chain::rules::{COINBASE_MATURITY, is_final};
 use dunlin_chain::{Coin, Entry as Block, ParsedBlock};
 
@@ -16,6 +16,7 @@ use crate::{Pool, Ratio};
 impl Pool {
     /// A block joined the chain.
     pub fn block_connected(&mut self, block: &Arc<ParsedBlock>) {
+        self.tip = block.hash;
         let confirmed: BTreeSet<Id> = block.txids.iter().filter_map(|txid| self.id(txid)).collect();
         if let Some(at) = self.view.entry(&block.hash) {
             let entries = confirmed.iter().filter_map(|id| self.entries.get(id));
@@ -45,12 +46,18 @@ impl Pool {
         self.tell_connected();
         self.listener.tell(Change::Disconnected(block));
         self.reorganised = true;
+        self.tip = block.prev();
         for (txid, tx) in block.txids.iter().zip(&block.block().txdata).rev() {
             self.returned.push_front(*txid, Arc::new(tx.clone()));
         }
         while let Some(tx) = self.returned.pop_excess() {
             self.remove_spenders(&tx);
         }
+    }
+
+    /// The chain stands at another block, and nothing here is concerned: it was not reached block by block.
+    pub fn set_tip(&mut self, tip: BlockHash) {
+        self.tip = tip;
     }
 
     /// To be called when a change of the chain is complete, at `now` in Unix seconds: gives the transactions of

@@ -41,4 +41,4 @@ pub use package::{
 pub use pool::{Accepted, Info, Pool};
 pub use priority::Priority;
 pub use reject::{PoolReject, RejectKind, RejectKind as PoolRejectKind};
-pub use template::{RESERVED_WEIGHT, Template, TemplateError, TemplateTx};
+pub use template::{RESERVED_SIGOPS, RESERVED_WEIGHT, Template, TemplateError, TemplateTx};

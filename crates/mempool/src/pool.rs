@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use bitcoin::{Amount, OutPoint, Transaction, Txid, Wtxid};
+use bitcoin::{Amount, BlockHash, OutPoint, Transaction, Txid, Wtxid};
 use dunlin_chain::{ParsedBlock, View};
 
 use crate::change::{Change, Listener};
@@ -87,6 +87,8 @@ pub struct Pool {
     pub(crate) listener: Listener,
     /// Blocks that joined the chain since the last [`Pool::after_reorg`], of which the listener has yet to hear.
     pub(crate) untold: Vec<Arc<ParsedBlock>>,
+    /// The block up to which it has followed the chain.
+    pub(crate) tip: BlockHash,
 }
 
 impl Pool {
@@ -95,6 +97,7 @@ impl Pool {
         Self {
             floor: Floor::new(config.incremental_feerate),
             config,
+            tip: view.tip().hash,
             view,
             entries: BTreeMap::new(),
             graph: Graph::default(),
@@ -241,6 +244,11 @@ impl Pool {
     pub fn by_mining_order(&self) -> impl Iterator<Item = &Entry> {
         let members = self.graph.by_rate().flat_map(|(_, chunk)| &chunk.members);
         members.filter_map(|id| self.entries.get(id))
+    }
+
+    /// Whether it has followed the chain up to this block and no further.
+    pub fn follows(&self, tip: &BlockHash) -> bool {
+        self.tip == *tip
     }
 
     /// What was learned about fee rates.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bitcoin::{Amount, Block, ScriptBuf, Transaction};
+use bitcoin::{Amount, Block, ScriptBuf, Transaction, Txid, Wtxid};
 use dunlin_chain::View;
 use dunlin_chain::build::{Base, assemble};
 use dunlin_chain::rules::{MAX_BLOCK_SIGOPS_COST, MAX_BLOCK_WEIGHT, is_final};
@@ -14,8 +14,8 @@ use crate::{FeeRate, Pool, Ratio};
 
 /// Weight kept free for the header, the count of transactions and the coinbase.
 pub const RESERVED_WEIGHT: u64 = 8000;
-/// Cost of signature operations kept free for the coinbase.
-const RESERVED_SIGOPS: u64 = 400;
+/// Cost of signature operations kept free for the coinbase when nothing else is asked for.
+pub const RESERVED_SIGOPS: u64 = 400;
 /// Chunks in a row that may not fit before a nearly full block is taken as full.
 const MAX_FAILURES: usize = 1000;
 /// Weight below the limit at which a block counts as nearly full.
@@ -26,6 +26,10 @@ const NEARLY_FULL: u64 = 4000;
 pub struct TemplateTx {
     /// The transaction.
     pub tx: Arc<Transaction>,
+    /// Its hash without witnesses.
+    pub txid: Txid,
+    /// Its hash with witnesses.
+    pub wtxid: Wtxid,
     /// What it pays.
     pub fee: Amount,
     /// Cost of its signature operations.
@@ -56,8 +60,9 @@ pub enum TemplateError {
 }
 
 impl Pool {
-    /// Chooses transactions for the next block, of `max_weight` with its header and coinbase.
-    pub fn template(&self, max_weight: u64) -> Template {
+    /// Chooses transactions for the next block, of `max_weight` with its header and coinbase, and with signature
+    /// operations of this cost left for the coinbase.
+    pub fn template(&self, max_weight: u64, reserved_sigops: u64) -> Template {
         let tip = self.view.tip();
         let height = tip.height.saturating_add(1);
         let max_weight = max_weight.min(MAX_BLOCK_WEIGHT);
@@ -77,7 +82,7 @@ impl Pool {
             let sigops: u64 = members.iter().map(|entry| entry.sigops).sum();
             let fits = !skipped.contains(&cluster)
                 && RESERVED_WEIGHT + template.weight + weight < max_weight
-                && RESERVED_SIGOPS + template.sigops + sigops < MAX_BLOCK_SIGOPS_COST
+                && reserved_sigops.saturating_add(template.sigops + sigops) < MAX_BLOCK_SIGOPS_COST
                 && members
                     .iter()
                     .all(|entry| is_final(&*entry.tx, height, tip.median_time_past));
@@ -97,6 +102,8 @@ impl Pool {
                 template.fees += entry.fee;
                 template.txs.push(TemplateTx {
                     tx: Arc::clone(&entry.tx),
+                    txid: entry.txid,
+                    wtxid: entry.wtxid,
                     fee: entry.fee,
                     sigops: entry.sigops,
                     weight: entry.weight,
@@ -114,8 +121,8 @@ impl Pool {
     pub fn block_template(&self, view: &View, now: u64, coinbase_script: ScriptBuf) -> Result<Block, TemplateError> {
         let before = view.generation();
         let base = Base::on_tip(view, now);
-        let template = self.template(MAX_BLOCK_WEIGHT);
-        if view.generation() != before {
+        let template = self.template(MAX_BLOCK_WEIGHT, RESERVED_SIGOPS);
+        if view.generation() != before || !self.follows(&base.parent) {
             return Err(TemplateError::ChainMoved);
         }
         let txs = template.txs.iter().map(|chosen| (*chosen.tx).clone()).collect();

@@ -147,7 +147,16 @@ impl Engine {
             }
         }
         self.accept_all(now, &mut origins, &mut blocks, &mut done);
+        self.settle_pool();
         done
+    }
+
+    /// A snapshot and a SwiftSync move the tip without a change that the pool could follow.
+    fn settle_pool(&self) {
+        let tip = self.chain.view().tip().hash;
+        if !self.pool.read().unwrap_or_else(PoisonError::into_inner).follows(&tip) {
+            self.pool_mut().set_tip(tip);
+        }
     }
 
     fn accept_all(
@@ -218,6 +227,10 @@ impl Engine {
                     }
                 })?;
                 return Ok((BlockOutcome::default(), Operated::Verified(report)));
+            }
+            ChainOp::Propose(block) => {
+                let verdict = self.chain.judge_proposal(now.unix_secs(), block)?;
+                return Ok((BlockOutcome::default(), Operated::Proposed(verdict)));
             }
             ChainOp::Header(header) => {
                 self.chain.accept_headers(now.unix_secs(), &[*header])?;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bitcoin::block::Header;
 use bitcoin::{BlockHash, Transaction, Txid, Wtxid};
 use dunlin_chain::snapshot::LoadedSnapshot;
-use dunlin_chain::{BlockError, OperateError, ParsedBlock, Verification, VerifyReport};
+use dunlin_chain::{BlockError, OperateError, ParsedBlock, Reject, Verification, VerifyReport};
 use dunlin_mempool::{Accepted, PoolReject};
 use dunlin_peer::{Direction, LinkId, NetAddr};
 
@@ -56,6 +56,8 @@ pub enum ChainOp {
     Verify(Verification),
     /// Take a header.
     Header(Header),
+    /// Judge a block that is not solved yet.
+    Propose(Arc<ParsedBlock>),
     /// Begin to write the coins of the tip to disk; then [`frozen_coins`](dunlin_chain::View::frozen_coins) gives them.
     FreezeCoins,
     /// Go on from a snapshot that was loaded.
@@ -69,6 +71,8 @@ pub enum Operated {
     Done,
     /// What the check of the stored data has found.
     Verified(VerifyReport),
+    /// What speaks against a proposed block.
+    Proposed(Result<(), Reject>),
 }
 
 /// What the program asks of the peer.

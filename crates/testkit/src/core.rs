@@ -25,6 +25,8 @@ pub struct Options {
     pub v2transport: bool,
     /// Connect to these peers, and only these.
     pub connect: Vec<SocketAddr>,
+    /// Run the signet with this challenge, in hex, instead of regtest.
+    pub signet_challenge: Option<String>,
     /// More command-line options, as bitcoind takes them.
     pub extra: Vec<String>,
 }
@@ -57,7 +59,12 @@ impl Bitcoind {
     pub fn start_in(folder: tempfile::TempDir, options: Options) -> Result<Self> {
         let p2p = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let rpc_port = free_port();
-        let rpc = Rpc::new(rpc_port, &folder.path().join("regtest").join(".cookie"));
+        let network = if options.signet_challenge.is_some() {
+            "signet"
+        } else {
+            "regtest"
+        };
+        let rpc = Rpc::new(rpc_port, &folder.path().join(network).join(".cookie"));
         let child = launch(folder.path(), p2p, rpc_port, &options)?;
         let mut node = Bitcoind {
             child,
@@ -276,8 +283,11 @@ fn text(value: &Value) -> Result<String> {
 
 fn launch(folder: &Path, p2p: SocketAddr, rpc_port: u16, options: &Options) -> Result<Child> {
     let mut command = bound_command(core_build::bitcoind()?);
+    match &options.signet_challenge {
+        Some(challenge) => command.args(["-signet".to_owned(), format!("-signetchallenge={challenge}")]),
+        None => command.arg("-regtest"),
+    };
     command.arg(format!("-datadir={}", folder.display())).args([
-        "-regtest".to_owned(),
         "-server".to_owned(),
         format!("-bind={p2p}"),
         format!("-port={}", p2p.port()),

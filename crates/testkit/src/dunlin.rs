@@ -74,7 +74,10 @@ impl Dunlin {
         let folder = tempfile::Builder::new().prefix("dunlin-data-").tempdir()?;
         let doors = Doors::free();
         let extra: Vec<String> = extra.iter().map(|&arg| arg.to_owned()).collect();
-        let rpc = Rpc::new(doors.rpc.port(), &folder.path().join("regtest").join(".cookie"));
+        // The last one said counts.
+        let said = extra.windows(2).rfind(|pair| pair[0] == "--network");
+        let network = said.map_or("regtest", |pair| pair[1].as_str());
+        let rpc = Rpc::new(doors.rpc.port(), &folder.path().join(network).join(".cookie"));
         let program = PathBuf::from(program);
         let child = launch(&program, folder.path(), &doors, &extra)?;
         let mut daemon = Dunlin {

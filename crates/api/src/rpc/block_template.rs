@@ -1,4 +1,5 @@
-//! `getblocktemplate` (BIPs 22, 23, 145): what to mine, at once or when something changes.
+//! `getblocktemplate` (BIPs 22, 23, 145): what to mine, at once or when something changes, and what speaks against a
+//! proposed block.
 //!
 //! A template is kept until the tip moves, or until the memory pool has changed and it is some seconds old.
 
@@ -6,20 +7,22 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bitcoin::{BlockHash, ScriptBuf, Target, Txid};
-use dunlin_chain::build::{BLOCK_VERSION, Base, assemble};
-use dunlin_chain::rules::{MAX_BLOCK_SIGOPS_COST, MAX_BLOCK_WEIGHT, WITNESS_COMMITMENT_HEADER};
-use dunlin_chain::{Network, View};
-use dunlin_mempool::Template;
+use bitcoin::{BlockHash, Target, Txid};
+use dunlin_chain::build::{BLOCK_VERSION, Base};
+use dunlin_chain::rules::{MAX_BLOCK_SIGOPS_COST, MAX_BLOCK_WEIGHT};
+use dunlin_chain::{Network, ParsedBlock, Status, View};
+use dunlin_mempool::RESERVED_SIGOPS;
 use serde_json::{Map, Value, json};
 
+use super::chain::block_from_hex;
 use super::error::{
     CLIENT_IN_INITIAL_DOWNLOAD, INTERNAL_ERROR, INVALID_PARAMETER, NOT_CONNECTED, RpcError, TYPE_ERROR,
 };
 use super::method::{Answer, Call};
 use super::params::{mismatch, parse_hash};
 use super::{tx, unix_now, with_pool};
-use crate::backend::BitcoinBackend;
+use crate::backend::{BitcoinBackend, ChainOp, Operated};
+use crate::templates::BlockTemplate;
 
 /// A template is not made anew for changes of the pool before it is so old.
 const KEPT: Duration = Duration::from_secs(5);
@@ -27,25 +30,14 @@ const KEPT: Duration = Duration::from_secs(5);
 const POOL_FIRST: Duration = Duration::from_secs(60);
 /// See [`POOL_FIRST`].
 const POOL_AGAIN: Duration = Duration::from_secs(10);
-/// How often a template is asked for while the pool follows a chain that just moved.
-const ATTEMPTS: u32 = 100;
-/// The time between two such attempts.
-const PAUSE: Duration = Duration::from_millis(20);
 /// The largest block in bytes.
 const MAX_BLOCK_BYTES: u64 = 4_000_000;
 
-/// A template that was made.
+/// A template that was made, and when.
 #[derive(Clone)]
 struct Kept {
-    tip: BlockHash,
-    /// The pool's change counter when it was made.
-    sequence: u64,
+    template: Arc<BlockTemplate>,
     made: Instant,
-    chosen: Arc<Template>,
-    /// The script of the commitment to the witnesses.
-    commitment: Option<ScriptBuf>,
-    /// What a coinbase may take.
-    value: u64,
 }
 
 /// How large the last template was.
@@ -66,67 +58,43 @@ impl Templates {
     pub(crate) fn last(&self) -> Option<LastTemplate> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.as_ref().map(|kept| LastTemplate {
-            weight: kept.chosen.weight.saturating_add(dunlin_mempool::RESERVED_WEIGHT),
-            transactions: kept.chosen.txs.len(),
+            weight: kept
+                .template
+                .chosen
+                .weight
+                .saturating_add(dunlin_mempool::RESERVED_WEIGHT),
+            transactions: kept.template.chosen.txs.len(),
         })
     }
 
-    fn current(&self, bitcoin: &dyn BitcoinBackend) -> Result<Kept, RpcError> {
-        let view = bitcoin.view();
+    fn current(&self, bitcoin: &dyn BitcoinBackend) -> Result<Arc<BlockTemplate>, RpcError> {
+        let tip = bitcoin.view().tip().hash;
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kept) = &*slot {
-            let unchanged = || with_pool(bitcoin, |pool| pool.sequence()) == kept.sequence;
-            if kept.tip == view.tip().hash && (kept.made.elapsed() <= KEPT || unchanged()) {
-                return Ok(kept.clone());
+        if let Some(Kept { template, made }) = &*slot {
+            let unchanged = || with_pool(bitcoin, |pool| pool.sequence()) == template.sequence;
+            if template.base.parent == tip && (made.elapsed() <= KEPT || unchanged()) {
+                return Ok(Arc::clone(template));
             }
         }
-        let kept = make(bitcoin, &view)?;
-        *slot = Some(kept.clone());
-        Ok(kept)
-    }
-}
-
-/// Chooses anew. The pool may be a moment behind a chain that just moved.
-fn make(bitcoin: &dyn BitcoinBackend, view: &View) -> Result<Kept, RpcError> {
-    for _ in 0..ATTEMPTS {
-        let before = view.generation();
-        let base = Base::on_tip(view, unix_now());
-        let (chosen, sequence) = with_pool(bitcoin, |pool| (pool.template(MAX_BLOCK_WEIGHT), pool.sequence()));
-        if view.generation() != before {
-            std::thread::sleep(PAUSE);
-            continue;
-        }
-        let txs = chosen.txs.iter().map(|chosen| (*chosen.tx).clone()).collect();
-        let block = assemble(view.params(), &base, txs, chosen.fees, ScriptBuf::new(), b"");
-        let outputs = block
-            .txdata
-            .first()
-            .map(|coinbase| coinbase.output.as_slice())
-            .unwrap_or_default();
-        let commits = |script: &&ScriptBuf| script.as_bytes().starts_with(&WITNESS_COMMITMENT_HEADER);
-        return Ok(Kept {
-            tip: base.parent,
-            sequence,
+        let template = BlockTemplate::make(bitcoin, MAX_BLOCK_WEIGHT, RESERVED_SIGOPS)
+            .map(Arc::new)
+            .map_err(|error| RpcError::new(INTERNAL_ERROR, error.to_string()))?;
+        *slot = Some(Kept {
+            template: Arc::clone(&template),
             made: Instant::now(),
-            chosen: Arc::new(chosen),
-            commitment: outputs
-                .iter()
-                .map(|output| &output.script_pubkey)
-                .find(commits)
-                .cloned(),
-            value: outputs.first().map_or(0, |output| output.value.to_sat()),
         });
+        Ok(template)
     }
-    Err(RpcError::new(
-        INTERNAL_ERROR,
-        "The chain moves too fast to make a block template",
-    ))
 }
 
 /// What a miner asks for.
-struct Asked {
-    rules: Vec<String>,
-    long_poll: Option<String>,
+enum Asked {
+    Template {
+        rules: Vec<String>,
+        long_poll: Option<String>,
+    },
+    /// What would be said of this block (BIP 23).
+    Verdict(Arc<ParsedBlock>),
 }
 
 fn asked(call: &Call) -> Result<Asked, RpcError> {
@@ -139,6 +107,11 @@ fn asked(call: &Call) -> Result<Asked, RpcError> {
     match request.get("mode") {
         None | Some(Value::Null) => {}
         Some(Value::String(mode)) if mode == "template" => {}
+        Some(Value::String(mode)) if mode == "proposal" => {
+            let data = request.get("data").and_then(Value::as_str);
+            let data = data.ok_or_else(|| RpcError::new(TYPE_ERROR, "Missing data String key for proposal"))?;
+            return Ok(Asked::Verdict(block_from_hex(data)?));
+        }
         Some(_) => return Err(invalid("Invalid mode")),
     }
     let mut rules = Vec::new();
@@ -151,12 +124,32 @@ fn asked(call: &Call) -> Result<Asked, RpcError> {
         }
     }
     let long_poll = request.get("longpollid").and_then(Value::as_str).map(str::to_owned);
-    Ok(Asked { rules, long_poll })
+    Ok(Asked::Template { rules, long_poll })
+}
+
+/// What would be said of a block that is not solved yet: null when nothing.
+async fn verdict(bitcoin: &dyn BitcoinBackend, block: Arc<ParsedBlock>) -> Answer {
+    if let Some(known) = bitcoin.view().entry(&block.hash) {
+        return Ok(match known.status {
+            Status::Valid => "duplicate".into(),
+            Status::Invalid => "duplicate-invalid".into(),
+            Status::HeaderOnly | Status::Stored => "duplicate-inconclusive".into(),
+        });
+    }
+    match bitcoin.operate(ChainOp::Propose(block)).await? {
+        Operated::Proposed(Ok(())) => Ok(Value::Null),
+        Operated::Proposed(Err(reject)) => Ok(reject.reason.into()),
+        _ => Err(RpcError::new(INTERNAL_ERROR, "the proposal was not judged")),
+    }
 }
 
 pub(crate) async fn getblocktemplate(call: Call) -> Answer {
     let asked = asked(&call)?;
     let bitcoin = call.bitcoin()?;
+    let (rules, long_poll) = match asked {
+        Asked::Template { rules, long_poll } => (rules, long_poll),
+        Asked::Verdict(block) => return verdict(&*bitcoin, block).await,
+    };
     let view = bitcoin.view();
     let network = view.params().network;
     if network == Network::Mainnet {
@@ -168,10 +161,10 @@ pub(crate) async fn getblocktemplate(call: Call) -> Answer {
             return Err(RpcError::new(CLIENT_IN_INITIAL_DOWNLOAD, text));
         }
     }
-    if let Some(id) = &asked.long_poll {
+    if let Some(id) = &long_poll {
         wait_for_change(&call, &*bitcoin, id).await?;
     }
-    let has = |rule: &str| asked.rules.iter().any(|known| known == rule);
+    let has = |rule: &str| rules.iter().any(|known| known == rule);
     if network == Network::Signet && !has("signet") {
         let text = "getblocktemplate must be called with the signet rule set (call with {\"rules\": [\"segwit\", \"signet\"]})";
         return Err(RpcError::new(INVALID_PARAMETER, text));
@@ -185,7 +178,7 @@ pub(crate) async fn getblocktemplate(call: Call) -> Answer {
         shared
             .templates
             .current(&*bitcoin)
-            .map(|kept| show(&bitcoin.view(), &kept))
+            .map(|template| show(&bitcoin.view(), &template))
     };
     tokio::task::spawn_blocking(work)
         .await
@@ -219,22 +212,21 @@ async fn wait_for_change(call: &Call, bitcoin: &dyn BitcoinBackend, id: &str) ->
     Ok(())
 }
 
-fn show(view: &View, kept: &Kept) -> Value {
+fn show(view: &View, template: &BlockTemplate) -> Value {
     let base = Base::on_tip(view, unix_now());
     let mut places: HashMap<Txid, usize> = HashMap::new();
     let mut transactions: Vec<Value> = Vec::new();
-    for (index, chosen) in kept.chosen.txs.iter().enumerate() {
+    for (index, chosen) in template.chosen.txs.iter().enumerate() {
         let inputs = chosen.tx.input.iter();
         let depends: Vec<usize> = inputs
             .filter_map(|input| places.get(&input.previous_output.txid).copied())
             .collect();
-        let txid = chosen.tx.compute_txid();
         // The coinbase stands before them.
-        places.insert(txid, index + 1);
+        places.insert(chosen.txid, index + 1);
         transactions.push(json!({
             "data": tx::to_hex(&chosen.tx),
-            "txid": txid.to_string(),
-            "hash": chosen.tx.compute_wtxid().to_string(),
+            "txid": chosen.txid.to_string(),
+            "hash": chosen.wtxid.to_string(),
             "depends": depends,
             "fee": chosen.fee.to_sat(),
             "sigops": chosen.sigops,
@@ -251,16 +243,19 @@ fn show(view: &View, kept: &Kept) -> Value {
         rules.push("!signet");
     }
     let mut map = Map::new();
-    map.insert("capabilities".into(), json!([]));
+    map.insert("capabilities".into(), json!(["proposal"]));
     map.insert("version".into(), BLOCK_VERSION.to_consensus().into());
     map.insert("rules".into(), rules.into());
     map.insert("vbavailable".into(), json!({}));
     map.insert("vbrequired".into(), 0.into());
-    map.insert("previousblockhash".into(), kept.tip.to_string().into());
+    map.insert("previousblockhash".into(), template.base.parent.to_string().into());
     map.insert("transactions".into(), transactions.into());
     map.insert("coinbaseaux".into(), json!({}));
-    map.insert("coinbasevalue".into(), kept.value.into());
-    map.insert("longpollid".into(), format!("{}{}", kept.tip, kept.sequence).into());
+    map.insert("coinbasevalue".into(), template.value.into());
+    map.insert(
+        "longpollid".into(),
+        format!("{}{}", template.base.parent, template.sequence).into(),
+    );
     map.insert(
         "target".into(),
         hex::encode(Target::from_compact(base.bits).to_be_bytes()).into(),
@@ -278,7 +273,7 @@ fn show(view: &View, kept: &Kept) -> Value {
     if let Some(challenge) = signet {
         map.insert("signet_challenge".into(), hex::encode(challenge).into());
     }
-    if let Some(commitment) = &kept.commitment {
+    if let Some(commitment) = &template.commitment {
         map.insert(
             "default_witness_commitment".into(),
             hex::encode(commitment.as_bytes()).into(),

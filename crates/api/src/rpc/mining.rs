@@ -1,4 +1,4 @@
-//! Making blocks: `generatetoaddress`, `generateblock`.
+//! Making blocks: `generatetoaddress`, `generatetodescriptor`, `generateblock`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,10 @@ use dunlin_chain::build::{Base, assemble, solve_within};
 use serde_json::{Value, json};
 
 use super::address::address;
+use super::descriptors::{Parsed, parse};
 use super::error::{
-    DESERIALIZATION_ERROR, INTERNAL_ERROR, INVALID_ADDRESS_OR_KEY, MISC_ERROR, RpcError, TYPE_ERROR, VERIFY_ERROR,
+    DESERIALIZATION_ERROR, INTERNAL_ERROR, INVALID_ADDRESS_OR_KEY, INVALID_PARAMETER, MISC_ERROR, RpcError, TYPE_ERROR,
+    VERIFY_ERROR,
 };
 use super::method::{Answer, Call};
 use super::params::{mismatch, parse_hash};
@@ -34,15 +36,65 @@ pub(crate) fn script_of_address(text: &str, network: dunlin_chain::Network) -> O
 }
 
 pub(crate) async fn generatetoaddress(call: Call) -> Answer {
-    let count: i32 = call.int(0)?;
-    let mut tries: u64 =
-        u64::try_from(call.int_or::<i32>(2, i32::try_from(DEFAULT_MAX_TRIES).unwrap_or(i32::MAX))?).unwrap_or(u64::MAX);
-    let bitcoin = call.bitcoin()?;
-    let network = bitcoin.view().params().network;
+    let limits = Limits::asked(&call)?;
+    let network = call.bitcoin()?.view().params().network;
     let script = script_of_address(call.str(1)?, network)
         .ok_or_else(|| RpcError::new(INVALID_ADDRESS_OR_KEY, "Error: Invalid address"))?;
+    generate(call, limits, script).await
+}
+
+pub(crate) async fn generatetodescriptor(call: Call) -> Answer {
+    let limits = Limits::asked(&call)?;
+    let network = call.bitcoin()?.view().params().network;
+    let parsed = parse(call.str(1)?, network).map_err(|text| RpcError::new(INVALID_ADDRESS_OR_KEY, text))?;
+    let script = script_of_descriptor(parsed)?;
+    generate(call, limits, script).await
+}
+
+/// The one script that a coinbase pays for a descriptor.
+fn script_of_descriptor(parsed: Parsed) -> Result<ScriptBuf, RpcError> {
+    let refused = |text: &str| RpcError::new(INVALID_PARAMETER, text);
+    let mut paths = parsed.paths();
+    let Some(path) = paths.pop().filter(|_| paths.is_empty()) else {
+        return Err(refused("Multipath descriptor not accepted"));
+    };
+    if path.is_ranged() {
+        let text = "Ranged descriptor not accepted. Maybe pass through deriveaddresses first?";
+        return Err(refused(text));
+    }
+    let private = || RpcError::new(INVALID_ADDRESS_OR_KEY, "Cannot derive script without private keys");
+    let mut scripts = path.at(0).ok_or_else(private)?;
+    // Of what combo stands for: that of the witness key where there is one, else that of the key's hash.
+    let place = match scripts.len() {
+        0 => return Err(private()),
+        1 => 0,
+        4 => 2,
+        _ => 1,
+    };
+    Ok(scripts.swap_remove(place).0)
+}
+
+/// How many blocks to find, and after how many tries in all to give up.
+struct Limits {
+    blocks: usize,
+    tries: u64,
+}
+
+impl Limits {
+    fn asked(call: &Call) -> Result<Self, RpcError> {
+        let blocks = usize::try_from(call.int::<i32>(0)?).unwrap_or(0);
+        let tries = call.int_or::<i32>(2, i32::try_from(DEFAULT_MAX_TRIES).unwrap_or(i32::MAX))?;
+        let tries = u64::try_from(tries).unwrap_or(u64::MAX);
+        Ok(Self { blocks, tries })
+    }
+}
+
+/// Finds blocks and hands them in.
+async fn generate(call: Call, limits: Limits, script: ScriptBuf) -> Answer {
+    let Limits { blocks, mut tries } = limits;
+    let bitcoin = call.bitcoin()?;
     let mut hashes: Vec<Value> = Vec::new();
-    while hashes.len() < usize::try_from(count).unwrap_or(0) && !call.shared.node.stop.is_triggered() {
+    while hashes.len() < blocks && !call.shared.node.stop.is_triggered() {
         let (block, left) = mine(&call, Arc::clone(&bitcoin), script.clone(), tries).await?;
         tries = left;
         let Some(block) = block else { break };
@@ -64,8 +116,12 @@ pub(crate) async fn generatetoaddress(call: Call) -> Answer {
 pub(crate) async fn generateblock(call: Call) -> Answer {
     let bitcoin = call.bitcoin()?;
     let view = bitcoin.view();
-    let script = script_of_address(call.str(0)?, view.params().network)
-        .ok_or_else(|| RpcError::new(INVALID_ADDRESS_OR_KEY, "Error: Invalid address or descriptor"))?;
+    let (output, network) = (call.str(0)?, view.params().network);
+    let script = match parse(output, network) {
+        Ok(parsed) => script_of_descriptor(parsed)?,
+        Err(_) => script_of_address(output, network)
+            .ok_or_else(|| RpcError::new(INVALID_ADDRESS_OR_KEY, "Error: Invalid address or descriptor"))?,
+    };
     let mut txs = Vec::new();
     for value in call.list(1)? {
         let text = value

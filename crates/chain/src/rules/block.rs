@@ -27,6 +27,11 @@ const WITNESS_COMMITMENT_LENGTH: usize = 38;
 pub fn check_block(params: &Params, block: &ParsedBlock) -> Result<(), Reject> {
     check_header(params, block.header())?;
     check_signet_solution(params, block)?;
+    check_body(block)
+}
+
+/// [`check_block`] of a block that is still to be solved.
+pub(crate) fn check_body(block: &ParsedBlock) -> Result<(), Reject> {
     check_merkle(block)?;
 
     let transactions = block.len() as u64;

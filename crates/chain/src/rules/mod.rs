@@ -18,6 +18,7 @@ mod subsidy;
 mod target;
 mod tx;
 
+pub(crate) use block::check_body;
 pub use block::{
     MAX_BLOCK_SIGOPS_COST, MAX_BLOCK_WEIGHT, WITNESS_COMMITMENT_HEADER, bip34_prefix, check_block,
     check_coinbase_amount, contextual_check_block, is_mutated, witness_commitment_index, witness_root,
@@ -28,6 +29,7 @@ pub use header::{
 };
 pub use merkle::{Merkle, merkle_root};
 pub use signet::check_signet_solution;
+pub(crate) use signet::{SIGNET_HEADER, append_push, solution_transactions};
 pub use sigops::{legacy_sigops, p2sh_sigops, script_sigops, transaction_sigop_cost, witness_sigops};
 pub use subsidy::subsidy;
 pub use target::{derive_target, retarget, work_of};

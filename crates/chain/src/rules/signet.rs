@@ -14,7 +14,7 @@ use crate::script::{self, VERIFY_DERSIG, VERIFY_NULLDUMMY, VERIFY_P2SH, VERIFY_W
 use crate::{Params, ParsedBlock, Reject};
 
 /// Marks the push of the commitment output that carries the solution.
-const SIGNET_HEADER: [u8; 4] = [0xec, 0xc7, 0xda, 0xa2];
+pub(crate) const SIGNET_HEADER: [u8; 4] = [0xec, 0xc7, 0xda, 0xa2];
 
 /// Checks the solution of a block where the network has a challenge; always passes elsewhere.
 pub fn check_signet_solution(params: &Params, block: &ParsedBlock) -> Result<(), Reject> {
@@ -74,7 +74,7 @@ pub(crate) fn solution_transactions(block: &ParsedBlock, challenge: ScriptBuf) -
     header.time.consensus_encode(&mut data).expect(sink);
 
     let mut spend_script = vec![0x00];
-    push(&mut spend_script, &data);
+    append_push(&mut spend_script, &data);
     let to_spend = virtual_transaction(
         TxIn {
             previous_output: OutPoint::null(),
@@ -119,16 +119,16 @@ fn take_solution(commitment: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
             _ if op.push.is_empty() => without.push(op.code),
             Some(found) if solution.is_none() && !found.is_empty() => {
                 solution = Some(found.to_vec());
-                push(&mut without, &SIGNET_HEADER);
+                append_push(&mut without, &SIGNET_HEADER);
             }
-            _ => push(&mut without, op.push),
+            _ => append_push(&mut without, op.push),
         }
     }
     solution.map(|solution| (without, solution))
 }
 
 /// Appends a push of `data` with the shortest length prefix.
-fn push(script: &mut Vec<u8>, data: &[u8]) {
+pub(crate) fn append_push(script: &mut Vec<u8>, data: &[u8]) {
     match data.len() {
         length @ 0..=0x4b => script.push(length as u8),
         length @ 0x4c..=0xff => script.extend_from_slice(&[0x4c, length as u8]),

@@ -92,7 +92,7 @@ fn solution(script_sig: &[u8], witness: &[&[u8]], trailing: usize) -> Vec<u8> {
     }
     bytes.extend(vec![0; trailing]);
     let mut script = Vec::new();
-    push(&mut script, &bytes);
+    append_push(&mut script, &bytes);
     script
 }
 
@@ -139,10 +139,10 @@ fn networks_without_a_challenge_pass() {
 #[test]
 fn only_the_first_solution_is_cut_out() {
     let mut script = vec![0x6a];
-    push(&mut script, &[1; 36]);
+    append_push(&mut script, &[1; 36]);
     let head = script.clone();
-    push(&mut script, &[0xec, 0xc7, 0xda, 0xa2, 5, 6]);
-    push(&mut script, &[0xec, 0xc7, 0xda, 0xa2, 8]);
+    append_push(&mut script, &[0xec, 0xc7, 0xda, 0xa2, 5, 6]);
+    append_push(&mut script, &[0xec, 0xc7, 0xda, 0xa2, 8]);
     let (without, found) = take_solution(&script).unwrap();
     assert_eq!(found, [5, 6]);
     let expected = [

@@ -42,7 +42,7 @@ pub(crate) enum Command {
     Mempool(MempoolArgs),
     /// See and choose the Bitcoin peers
     Peer(PeerArgs),
-    /// Mine blocks now (regtest)
+    /// Mine blocks now (regtest, and signets whose key you have)
     Mine(MineArgs),
     /// Share, fetch and manage files over BitTorrent
     Torrent(TorrentArgs),
@@ -198,6 +198,9 @@ pub(crate) struct MineArgs {
     /// Who gets the reward [default: an output that anyone can spend]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) to: Option<String>,
+    /// A file with the private keys, in wallet import format, that solve a signet's challenge; they stay in this command
+    #[arg(long, value_name = "FILE")]
+    pub(crate) signet_key: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

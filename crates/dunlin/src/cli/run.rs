@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use bitcoin::Work;
+use bitcoin::{ScriptBuf, Work};
 use clap::{Args, ValueEnum};
 use dunlin_chain::indexes::IndexKind;
 use dunlin_chain::{Network, Prune, TestRule};
@@ -130,6 +130,9 @@ pub(crate) struct RunArgs {
     /// On regtest, keep blocks in small files, and let pruning begin at height 100
     #[arg(long, help_heading = "Bitcoin")]
     pub(crate) fast_prune: bool,
+    /// Run a signet of your own: its blocks satisfy this script (BIP 325); `dunlin mine --signet-key FILE` signs them
+    #[arg(long, value_name = "HEX", value_parser = script, help_heading = "Bitcoin")]
+    pub(crate) signet_challenge: Option<ScriptBuf>,
     /// Skip script checks below this block, or `none` to check every script [default: pinned for each network]
     #[arg(long, value_name = "HASH|none", help_heading = "Bitcoin")]
     pub(crate) assume_valid: Option<String>,
@@ -179,6 +182,14 @@ pub(crate) struct RunArgs {
     /// Stop when the process that started this one ends (the flock's peers do)
     #[arg(long, hide = true)]
     pub(crate) stop_with_parent: bool,
+}
+
+/// A script that is not empty.
+fn script(text: &str) -> Result<ScriptBuf, String> {
+    match ScriptBuf::from_hex(text) {
+        Ok(script) if !script.is_empty() => Ok(script),
+        _ => Err(format!("{text} is no script in hex")),
+    }
 }
 
 /// A number of at most 64 hex digits.

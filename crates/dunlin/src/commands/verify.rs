@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use dunlin_api::rpc;
-use dunlin_chain::{Chain, ChainConfig, Network, Params, Prune, Verification, VerifyReport};
+use dunlin_chain::{Chain, ChainConfig, Network, Prune, Verification, VerifyReport};
 use dunlin_store::{Lock, StoreError};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::cli::{ClientArgs, ConnectArgs};
 use crate::client::Client;
 use crate::config;
-use crate::daemon::data_dir::network_dir;
+use crate::daemon::data_dir::{self, network_dir};
 use crate::output;
 
 /// Checking the whole chain takes hours.
@@ -107,7 +107,7 @@ pub(super) fn open_idle(network: Network, dir: &Path) -> anyhow::Result<Chain> {
         catch_up: false,
         ..ChainConfig::default()
     };
-    Chain::open_dir(Params::new(network), dir, config)
+    Chain::open_dir(data_dir::params(dir, network)?, dir, config)
         .with_context(|| format!("cannot open the chain in {}", dir.display()))
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail, ensure};
 use clap::Parser;
 use dunlin_api::zmq;
-use dunlin_chain::Params;
+use dunlin_chain::{Network, Params};
 use dunlin_peer::{Host, NetAddr};
 
 use super::options::Program;
@@ -117,6 +117,9 @@ fn run_args(settings: &Settings) -> anyhow::Result<RunArgs> {
     }
     if let Some(work) = settings.text("minimumchainwork") {
         say("minimum-chain-work", &work);
+    }
+    if let Some(challenge) = settings.text("signetchallenge").filter(|_| network == Network::Signet) {
+        say("signet-challenge", &challenge);
     }
     for option in settings.list("test") {
         ensure!(

@@ -128,6 +128,10 @@ static OPTIONS: &[Opt] = &[
     works("blocknotify", "Command for each new tip; %s is its hash"),
     works("assumevalid", "Skip script checks below this block; 0 checks all"),
     works("minimumchainwork", "The least work of the real chain, in hex"),
+    both(
+        "signetchallenge",
+        "Script, in hex, that the blocks of a signet of one's own satisfy",
+    ),
     works("test", "bip94: its rules hold; on regtest only"),
     works(
         "testactivationheight",
@@ -205,7 +209,6 @@ static OPTIONS: &[Opt] = &[
     opt("generate", CLI, Effect::Refused),
     opt("netinfo", CLI, Effect::Refused),
     opt("ipcconnect", CLI, Effect::Refused),
-    opt("signetchallenge", BOTH, Effect::Refused),
     opt("signetseednode", BOTH, Effect::Ignored),
     opt("includeconf", BOTH, Effect::Refused),
     // What is so here in any case, or what nobody would notice.

@@ -12,7 +12,7 @@ use bitcoin::BlockHash;
 use dunlin_api::Stop;
 use dunlin_chain::indexes::{IndexKind, Indexer, Indexes};
 use dunlin_chain::swiftsync::{Hints, HintsError, SwiftSync};
-use dunlin_chain::{Chain, ChainConfig, Network, Params, Prune, Reindex, View};
+use dunlin_chain::{Chain, ChainConfig, Network, Prune, Reindex, View};
 use dunlin_mempool::Pool;
 use dunlin_net::{Completer, OnionService, Proxies};
 use dunlin_peer::{NetAddr, Now, Reach};
@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use super::address_file;
 use super::answers::Answers;
 use super::networks::Networks;
-use super::{mempool_file, peer_files};
+use super::{data_dir, mempool_file, peer_files};
 use crate::cli::RunArgs;
 
 /// Threads that read blocks for peers.
@@ -77,7 +77,7 @@ impl Bitcoin {
             !args.peer_block_filters || args.index.contains(&IndexKind::Filter),
             "--peer-block-filters needs --index filter"
         );
-        let mut params = Params::new(args.network);
+        let mut params = data_dir::params_of_run(dir, args.network, args.signet_challenge.as_ref())?;
         if let Some(work) = args.minimum_chain_work {
             params.minimum_chain_work = work;
         }
@@ -159,14 +159,18 @@ impl Bitcoin {
             seed: rand::random(),
             anchors: peer_files::take_anchors(dir),
             user_agent: user_agent(&args.ua_comment),
-            dns_seeds: match args.no_dns_seed || args.no_dial || !networks.looks_up_names() {
+            dns_seeds: match args.no_dns_seed
+                || args.no_dial
+                || args.signet_challenge.is_some()
+                || !networks.looks_up_names()
+            {
                 true => Vec::new(),
                 false => dunlin_relay::dns_seeds(args.network)
                     .iter()
                     .map(|&name| name.to_owned())
                     .collect(),
             },
-            fixed_seeds: match args.networks.no_fixed_seeds || args.no_dial {
+            fixed_seeds: match args.networks.no_fixed_seeds || args.no_dial || args.signet_challenge.is_some() {
                 true => Vec::new(),
                 false => dunlin_relay::fixed_seeds(args.network),
             },

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use dunlin_chain::Network;
+use bitcoin::ScriptBuf;
+use dunlin_chain::{Network, Params};
 
 /// The RPC login of this run: `__cookie__:` and a secret.
 pub(crate) const COOKIE_FILE: &str = ".cookie";
@@ -18,6 +19,8 @@ pub(crate) const API_TOKEN_FILE: &str = "api-token";
 pub(crate) const DOWNLOADS: &str = "downloads";
 /// Names the network that a folder belongs to.
 const MARKER_FILE: &str = "network";
+/// Names the challenge of a signet of one's own.
+const CHALLENGE_FILE: &str = "signet-challenge";
 
 /// The folder of a network: the data directory itself on mainnet, a sub-folder elsewhere (Core's layout).
 pub(crate) fn network_dir(data_dir: &Path, network: Network) -> PathBuf {
@@ -59,6 +62,48 @@ fn check_marker(dir: &Path, network: Network) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The parameters of the chain that a network's folder holds.
+///
+/// # Errors
+/// When the folder's note of a signet's challenge cannot be read.
+pub(crate) fn params(dir: &Path, network: Network) -> anyhow::Result<Params> {
+    let file = dir.join(CHALLENGE_FILE);
+    if network != Network::Signet || !file.exists() {
+        return Ok(Params::new(network));
+    }
+    let unusable = || format!("{} holds no script in hex", file.display());
+    let text = fs::read_to_string(&file).with_context(unusable)?;
+    Ok(Params::signet(ScriptBuf::from_hex(text.trim()).with_context(unusable)?))
+}
+
+/// [`params`] of a folder in which a signet with this challenge is to run, the public one without; the folder keeps it.
+///
+/// # Errors
+/// When the network is no signet, or the folder holds another one's chain.
+pub(crate) fn params_of_run(dir: &Path, network: Network, challenge: Option<&ScriptBuf>) -> anyhow::Result<Params> {
+    let kept = params(dir, network)?;
+    let wanted = match challenge {
+        Some(_) if network != Network::Signet => bail!("--signet-challenge is for signet only"),
+        Some(challenge) => Params::signet(challenge.clone()),
+        None => Params::new(network),
+    };
+    if kept.signet_challenge == wanted.signet_challenge {
+        return Ok(kept);
+    }
+    if dir.join("blocks").exists() {
+        let held = kept.signet_challenge.unwrap_or_default();
+        bail!(
+            "{} holds the chain of the signet with the challenge {held:x}; start with --signet-challenge {held:x}, or \
+             choose another --data-dir",
+            dir.display()
+        );
+    }
+    let text = wanted.signet_challenge.as_ref().map(|script| format!("{script:x}\n"));
+    fs::write(dir.join(CHALLENGE_FILE), text.unwrap_or_default())
+        .with_context(|| format!("cannot write to the data directory {}", dir.display()))?;
+    Ok(wanted)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -76,5 +121,22 @@ mod tests {
             let error = prepare(&dir, network).unwrap_err().to_string();
             assert!(error.contains("belongs to regtest"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_signet_folder_keeps_its_challenge() {
+        let temp = tempfile::tempdir().unwrap();
+        let own = ScriptBuf::from_bytes(vec![0x51]);
+        let params_of = |challenge: Option<&ScriptBuf>| params_of_run(temp.path(), Network::Signet, challenge);
+        assert_eq!(params_of(Some(&own)).unwrap().signet_challenge.unwrap(), own);
+        fs::create_dir(temp.path().join("blocks")).unwrap();
+        assert_eq!(
+            params(temp.path(), Network::Signet).unwrap().signet_challenge.unwrap(),
+            own
+        );
+        params_of(Some(&own)).unwrap();
+        let error = params_of(None).unwrap_err().to_string();
+        assert!(error.contains("start with --signet-challenge 51,"), "{error}");
+        assert!(params_of_run(temp.path(), Network::Regtest, Some(&own)).is_err());
     }
 }

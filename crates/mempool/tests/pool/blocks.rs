@@ -2,6 +2,7 @@
 
 use bitcoin::absolute::LockTime;
 use bitcoin::{OutPoint, Sequence};
+use dunlin_mempool::RESERVED_SIGOPS;
 
 use crate::harness::{COIN, Node, out, pay, spend};
 
@@ -55,7 +56,7 @@ fn a_reorganisation_gives_transactions_back_in_order() {
     assert_eq!(node.pool.ancestors(&waiting).len(), 3);
 
     // And it can be mined again.
-    let template = node.pool.template(4_000_000);
+    let template = node.pool.template(4_000_000, RESERVED_SIGOPS);
     let txs: Vec<_> = template.txs.iter().map(|tx| (*tx.tx).clone()).collect();
     assert_eq!(txs.len(), 3, "the free one is not worth mining");
     node.mine(txs);

@@ -1,6 +1,6 @@
 //! Memory, expiry and the rolling minimum fee.
 
-use dunlin_mempool::Config;
+use dunlin_mempool::{Config, RESERVED_SIGOPS};
 
 use crate::harness::{COIN, Node, out, pay};
 
@@ -38,7 +38,7 @@ fn a_full_pool_evicts_what_pays_worst_and_raises_its_floor() {
     // A block makes room; half a day later the floor has fallen.
     let txs = node
         .pool
-        .template(4_000_000)
+        .template(4_000_000, RESERVED_SIGOPS)
         .txs
         .iter()
         .map(|tx| (*tx.tx).clone())

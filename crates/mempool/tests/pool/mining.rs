@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bitcoin::{Amount, ScriptBuf};
 use dunlin_chain::ParsedBlock;
 use dunlin_chain::build::solve;
+use dunlin_mempool::RESERVED_SIGOPS;
 
 use crate::harness::{COIN, Node, anybody, out, pay, spend};
 
@@ -16,7 +17,7 @@ fn the_best_rates_come_first_and_children_pay_for_parents() {
     let parent_id = node.add(&parent);
     let child = node.add(&pay(out(&parent, 0), COIN - 100, 50_000));
     let poor = node.add(&pay(coins[2], COIN, 200));
-    let template = node.pool.template(4_000_000);
+    let template = node.pool.template(4_000_000, RESERVED_SIGOPS);
     let order: Vec<_> = template.txs.iter().map(|tx| tx.tx.compute_txid()).collect();
     assert_eq!(order, [parent_id, child, middle, poor]);
     assert_eq!(template.fees, Amount::from_sat(55_300));
@@ -57,12 +58,18 @@ fn the_weight_limit_skips_what_does_not_fit_and_its_descendants() {
     node.add(&pay(out(&large, 0), 10_000_000, 100));
     let small = node.add(&pay(coins[1], COIN, 1000));
     let limit = 8000 + large.weight().to_wu();
-    let template = node.pool.template(limit);
+    let template = node.pool.template(limit, RESERVED_SIGOPS);
     assert_eq!(
         template.txs.iter().map(|tx| tx.tx.compute_txid()).collect::<Vec<_>>(),
         [small]
     );
-    assert!(node.pool.template(limit + 1).txs.iter().any(|tx| *tx.tx == large));
+    assert!(
+        node.pool
+            .template(limit + 1, RESERVED_SIGOPS)
+            .txs
+            .iter()
+            .any(|tx| *tx.tx == large)
+    );
 }
 
 #[test]
@@ -78,7 +85,7 @@ fn signature_operations_are_limited() {
         }
         node.add(&tx);
     }
-    let template = node.pool.template(4_000_000);
+    let template = node.pool.template(4_000_000, RESERVED_SIGOPS);
     assert_eq!(template.txs.len(), 6);
     assert_eq!(template.sigops, 6 * 12_800);
     let txs = template

@@ -2,7 +2,7 @@
 
 use std::sync::RwLock;
 
-use dunlin_mempool::{Config, DumpError, ImportOptions, Pool, import, save};
+use dunlin_mempool::{Config, DumpError, ImportOptions, Pool, RESERVED_SIGOPS, import, save};
 
 use crate::harness::{COIN, Node, out, pay};
 
@@ -23,7 +23,7 @@ fn a_priority_counts_as_a_fee() {
     assert_eq!(node.refuse(&pay(coins[0], COIN, 4000)), "insufficient fee");
     node.pool.prioritise(other, -2000);
     assert_eq!(node.pool.chunk(&other).unwrap().0, -1000);
-    let template = node.pool.template(4_000_000);
+    let template = node.pool.template(4_000_000, RESERVED_SIGOPS);
     assert_eq!(template.txs.len(), 1, "what pays less than nothing is not mined");
     node.pool.prioritise(other, 2000);
     assert_eq!(node.pool.priorities().count(), 1, "a priority of nothing is none");

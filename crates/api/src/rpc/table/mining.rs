@@ -23,11 +23,28 @@ pub(super) static METHODS: &[Method] = &[
         run: waits!(mining::generatetoaddress),
     },
     Method {
+        name: "generatetodescriptor",
+        group: "mining",
+        about: "Finds blocks that pay to a descriptor. Only of use where blocks are easy: on regtest.",
+        args: &[
+            Arg::required("num_blocks", Kind::Num, "How many."),
+            Arg::required("descriptor", Kind::Str, "Whom the coinbase pays."),
+            Arg::default(
+                "maxtries",
+                Kind::Num,
+                "1000000",
+                "After how many hashes in all to give up.",
+            ),
+        ],
+        result: "[\"blockhash\",...]    those found",
+        run: waits!(mining::generatetodescriptor),
+    },
+    Method {
         name: "generateblock",
         group: "mining",
         about: "Finds a block with these transactions alone, whose fees nobody takes. Only of use on regtest.",
         args: &[
-            Arg::required("output", Kind::Str, "The address that the coinbase pays."),
+            Arg::required("output", Kind::Str, "The address or descriptor that the coinbase pays."),
             Arg::required(
                 "transactions",
                 Kind::List,
@@ -50,10 +67,11 @@ pub(super) static METHODS: &[Method] = &[
         args: &[Arg::required(
             "template_request",
             Kind::Object,
-            "rules: segwit, and signet there; longpollid: of the template that is known.",
+            "rules: segwit, and signet there; longpollid: of the template that is known. Or mode: proposal, and data: a \
+             block in hex that is not solved yet, to hear what speaks against it.",
         )],
         result: "{...}    version, previousblockhash, transactions, coinbasevalue, longpollid, target, mintime, curtime, \
-                 bits, height, default_witness_commitment and more",
+                 bits, height, default_witness_commitment and more; of a proposal null, or \"text\" why not",
         run: waits!(block_template::getblocktemplate),
     },
     Method {
