@@ -43,6 +43,8 @@ pub struct Node {
     pub zmq: Option<Arc<Publisher>>,
     /// Where files of torrents are served to players.
     pub streams: crate::stream::Base,
+    /// Which parts log more.
+    pub logging: crate::rpc::Logging,
     /// Ends the process cleanly.
     pub stop: Stop,
 }

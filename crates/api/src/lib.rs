@@ -7,6 +7,7 @@
 pub mod backend;
 pub mod dashboard;
 pub mod http;
+pub mod psbt;
 mod rest;
 pub mod rpc;
 pub mod stream;

@@ -67,7 +67,7 @@ async fn every_resource_answers_alike() {
         rest: true,
         ..Serving::default()
     };
-    let task = tokio::spawn(serve(listener, node, serving, stop.clone()));
+    let task = tokio::spawn(serve(vec![listener], node, serving, stop.clone()));
     let core = pair.core.http();
     let both = Servers { core, ours };
 

@@ -36,7 +36,7 @@ async fn start() -> Server {
     auth.add_password("user", "pass:word");
     let node = node(&Lab::new(Network::Regtest), &Arc::new(Shelf::default()));
     let stop = node.stop.clone();
-    let task = tokio::spawn(serve(listener, node, with(auth), stop.clone()));
+    let task = tokio::spawn(serve(vec![listener], node, with(auth), stop.clone()));
     Server {
         addr,
         basic: format!("Authorization: Basic {}", STANDARD.encode("user:pass:word")),
@@ -102,7 +102,7 @@ async fn the_cookie_file_lets_its_reader_in() {
     let (listener, addr) = listener().await;
     let node = node(&Lab::new(Network::Regtest), &Arc::new(Shelf::default()));
     let stop = node.stop.clone();
-    let task = tokio::spawn(serve(listener, node, with(auth), stop));
+    let task = tokio::spawn(serve(vec![listener], node, with(auth), stop));
     let text = std::fs::read_to_string(&path).unwrap();
     let basic = format!("Authorization: Basic {}", STANDARD.encode(text));
     let reply = http(addr, "POST", "/", &[&basic], br#"{"method":"stop","id":1}"#).await;

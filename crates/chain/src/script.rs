@@ -157,6 +157,44 @@ fn verify_all(tx: &(impl TransactionExt + Sync), spent: &[impl Spent], flags: Fl
     Ok(())
 }
 
+/// Whether one input of a transaction may spend `output`, where not all that the transaction spends need be known.
+/// Without all of it nothing can be said of taproot, and such an input fails.
+pub fn verify_input(
+    tx: &Transaction,
+    input: usize,
+    output: &TxOut,
+    spent: Option<&[TxOut]>,
+    flags: Flags,
+) -> Result<(), ScriptFail> {
+    let refused = |_| ScriptFail::Unusable("a spent output was refused");
+    if spent.is_none() && output.script_pubkey.is_p2tr() {
+        return Err(ScriptFail::Input { input });
+    }
+    let tx =
+        kernel::Transaction::new(&consensus::serialize(tx)).map_err(|_| ScriptFail::Unusable("it does not decode"))?;
+    if input >= tx.input_count() {
+        return Err(ScriptFail::Unusable("it has no such input"));
+    }
+    let amount = |output: &TxOut| {
+        i64::try_from(output.value.to_sat())
+            .map_err(|_| ScriptFail::Unusable("the amount of a spent output is out of range"))
+    };
+    let mut outputs = Vec::new();
+    for output in spent.into_iter().flatten() {
+        let script = kernel::ScriptPubkey::new(output.script_pubkey.as_bytes()).map_err(refused)?;
+        outputs.push(kernel::TxOut::new(&script, amount(output)?));
+    }
+    let precomputed = kernel::PrecomputedTransactionData::new(&tx, &outputs).map_err(refused)?;
+    let flags = if spent.is_some() {
+        flags
+    } else {
+        flags & !VERIFY_TAPROOT
+    };
+    let script = kernel::ScriptPubkey::new(output.script_pubkey.as_bytes()).map_err(refused)?;
+    kernel::verify(&script, Some(amount(output)?), &tx, input, Some(flags), &precomputed)
+        .map_err(|_| ScriptFail::Input { input })
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

@@ -240,6 +240,17 @@ impl Pool {
         Some(chunks.iter().map(shown).collect())
     }
 
+    /// What the best chunks come to together, from none of them to all: sigop-adjusted weight and modified fee in satoshi.
+    pub fn feerate_diagram(&self) -> Vec<(u64, i64)> {
+        let mut sum = (0, 0);
+        let mut points = vec![sum];
+        for (_, chunk) in self.graph.by_rate() {
+            sum = (sum.0 + chunk.ratio.weight, sum.1 + chunk.ratio.fee);
+            points.push(sum);
+        }
+        points
+    }
+
     /// All transactions, those that are mined first at the beginning, and parents before children.
     pub fn by_mining_order(&self) -> impl Iterator<Item = &Entry> {
         let members = self.graph.by_rate().flat_map(|(_, chunk)| &chunk.members);

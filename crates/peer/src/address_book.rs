@@ -320,6 +320,12 @@ impl AddressBook {
         self.table(*tried).get(place)
     }
 
+    /// The entries of a table, that of those who answered or the other: bucket, position in it, entry.
+    pub fn places(&self, tried: bool) -> impl Iterator<Item = (u32, u32, &AddressEntry)> {
+        let place = |(place, entry)| (place / BUCKET_SIZE, place % BUCKET_SIZE, entry);
+        self.table(tried).iter().map(place)
+    }
+
     /// All entries, in an order that depends on the key only.
     pub fn iter(&self) -> impl Iterator<Item = &AddressEntry> {
         self.tried.values().chain(self.new.values())

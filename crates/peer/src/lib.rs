@@ -26,4 +26,4 @@ pub use machine::{Address, CloseReason, DisconnectCause, Input, Machine, Output}
 pub use net_addr::{Host, HostError, NetAddr, NetClass, NetClasses, WrongLength};
 pub use netgroup::{NetGroup, canonical, is_public};
 pub use outbox::Outbox;
-pub use time::Now;
+pub use time::{Now, offset as time_offset};

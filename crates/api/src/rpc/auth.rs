@@ -33,6 +33,15 @@ pub struct Auth {
     credentials: Vec<Credential>,
 }
 
+/// Why a request is from nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It carries no credentials.
+    NoLogin,
+    /// Its credentials are wrong.
+    WrongLogin,
+}
+
 /// An `--rpc-auth` value that does not read `user:salt$hmac`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not of the form USER:SALT$HMAC with HMAC as 64 hex digits")]
@@ -72,16 +81,12 @@ impl Auth {
         });
     }
 
-    /// Whether the request carries credentials at all, and whether they are right.
-    pub(crate) fn check(&self, headers: &HeaderMap) -> Option<bool> {
-        let value = headers.get(header::AUTHORIZATION)?;
-        Some(
-            value
-                .to_str()
-                .ok()
-                .and_then(decode)
-                .is_some_and(|(user, password)| self.matches(&user, &password)),
-        )
+    /// Who sent the request; an error says whether it carries credentials at all.
+    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<String, Refusal> {
+        let value = headers.get(header::AUTHORIZATION).ok_or(Refusal::NoLogin)?;
+        let login = value.to_str().ok().and_then(decode);
+        let right = login.filter(|(user, password)| self.matches(user, password));
+        right.map(|(user, _)| user).ok_or(Refusal::WrongLogin)
     }
 
     fn matches(&self, user: &str, password: &str) -> bool {
@@ -180,10 +185,10 @@ mod tests {
         let digest = "98e5340f0f4f96d2b80c2a90da0d03cf46c35e9492918cc7af73d9a39efa5981";
         let mut auth = Auth::default();
         auth.add_rpc_auth(&format!("alice:salt${digest}")).unwrap();
-        assert_eq!(auth.check(&basic("alice:secret")), Some(true));
-        assert_eq!(auth.check(&basic("alice:Secret")), Some(false));
-        assert_eq!(auth.check(&basic("carol:secret")), Some(false));
-        assert_eq!(auth.check(&HeaderMap::new()), None);
+        assert_eq!(auth.check(&basic("alice:secret")), Ok("alice".to_owned()));
+        assert_eq!(auth.check(&basic("alice:Secret")), Err(Refusal::WrongLogin));
+        assert_eq!(auth.check(&basic("carol:secret")), Err(Refusal::WrongLogin));
+        assert_eq!(auth.check(&HeaderMap::new()), Err(Refusal::NoLogin));
         for bad in ["alice", "alice:salt", "alice:salt$zz", ":salt$00", "a:b:c$00"] {
             assert_eq!(auth.add_rpc_auth(bad), Err(BadRpcAuth), "{bad}");
         }
@@ -199,7 +204,7 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let mut auth = Auth::default();
         cookie.allow(&mut auth);
-        assert_eq!(auth.check(&basic(&text)), Some(true));
+        assert_eq!(auth.check(&basic(&text)), Ok(COOKIE_USER.to_owned()));
         drop(cookie);
         assert!(!path.exists());
 

@@ -7,9 +7,9 @@ use bitcoin::bip32::{ChildNumber, DerivationPath, Fingerprint};
 use bitcoin::hashes::{Hash, hash160};
 use bitcoin::key::TweakedPublicKey;
 use bitcoin::secp256k1::{All, Secp256k1};
-use bitcoin::{Address, ScriptBuf, XOnlyPublicKey};
+use bitcoin::{Address, PublicKey, ScriptBuf, XOnlyPublicKey};
 use dunlin_chain::Network;
-use miniscript::descriptor::{DescriptorPublicKey, Wildcard};
+use miniscript::descriptor::{DescriptorPublicKey, KeyMap, Wildcard};
 use miniscript::{DefiniteDescriptorKey, Descriptor, ForEachKey, TranslatePk, Translator};
 
 use super::script::{descriptor_checksum, descriptor_of, with_checksum};
@@ -23,6 +23,8 @@ pub(crate) struct Parsed {
     network: Network,
     /// How many paths it has (BIP 389); one but for those in angle brackets.
     paths: usize,
+    /// The private keys that stand in it.
+    secrets: KeyMap,
 }
 
 enum Form {
@@ -53,6 +55,12 @@ pub(crate) fn parse(text: &str, network: Network) -> Result<Parsed, String> {
         let rest = body.strip_prefix(name)?.strip_prefix('(')?;
         rest.strip_suffix(')')
     };
+    let mut secrets = KeyMap::new();
+    let mut read = |text: &str| {
+        let (made, found) = read(text, network)?;
+        secrets.extend(found);
+        Ok::<_, String>(made)
+    };
     let forms = if let Some(hex) = within("raw") {
         let bytes = hex::decode(hex).map_err(|_| "Raw script is not hex".to_owned())?;
         vec![Form::Script(ScriptBuf::from_bytes(bytes))]
@@ -63,14 +71,14 @@ pub(crate) fn parse(text: &str, network: Network) -> Result<Parsed, String> {
             .ok_or_else(|| "Address is not valid".to_owned())?;
         vec![Form::Script(address.script_pubkey())]
     } else if let Some(key) = within("rawtr") {
-        let made = read(&format!("tr({key})"), network)?;
+        let made = read(&format!("tr({key})"))?;
         made.into_iter().map(|form| Form::Raw(Box::new(form))).collect()
     } else if let Some(key) = within("combo") {
         // An uncompressed key has no form with a witness.
-        let witness = read(&format!("wpkh({key})"), network).is_ok();
+        let witness = read(&format!("wpkh({key})")).is_ok();
         let names = ["pk({})", "pkh({})", "wpkh({})", "sh(wpkh({}))"];
         let names = names.iter().take(if witness { 4 } else { 2 });
-        let made = names.map(|name| read(&name.replace("{}", key), network));
+        let made = names.map(|name| read(&name.replace("{}", key)));
         let made: Result<Vec<_>, _> = made.collect();
         made?
             .into_iter()
@@ -78,17 +86,22 @@ pub(crate) fn parse(text: &str, network: Network) -> Result<Parsed, String> {
             .map(|form| Form::Derived(Box::new(form)))
             .collect()
     } else {
-        let made = read(body, network)?;
+        let made = read(body)?;
         made.into_iter().map(|form| Form::Derived(Box::new(form))).collect()
     };
     let paths = if body.contains('<') { forms.len() } else { 1 };
-    Ok(Parsed { forms, network, paths })
+    Ok(Parsed {
+        forms,
+        network,
+        paths,
+        secrets,
+    })
 }
 
-/// Reads what is no form of Core's own. Private keys count as the public ones that they make.
-fn read(body: &str, network: Network) -> Result<Vec<Descriptor<DescriptorPublicKey>>, String> {
+/// Reads what is no form of Core's own. Private keys count as the public ones that they make, and come beside.
+fn read(body: &str, network: Network) -> Result<(Vec<Descriptor<DescriptorPublicKey>>, KeyMap), String> {
     let wrong = |error: miniscript::Error| error.to_string();
-    let (found, _) = Descriptor::parse_descriptor(&Secp256k1::signing_only(), body).map_err(wrong)?;
+    let (found, secrets) = Descriptor::parse_descriptor(&Secp256k1::signing_only(), body).map_err(wrong)?;
     let main = network == Network::Mainnet;
     let ours = found.for_each_key(|key| match key {
         DescriptorPublicKey::Single(_) => true,
@@ -98,22 +111,36 @@ fn read(body: &str, network: Network) -> Result<Vec<Descriptor<DescriptorPublicK
     if !ours {
         return Err("a key is another network's".to_owned());
     }
-    found.into_single_descriptors().map_err(wrong)
+    Ok((found.into_single_descriptors().map_err(wrong)?, secrets))
 }
 
 impl Parsed {
     /// One for each of its paths, where it has several.
     pub(crate) fn paths(self) -> Vec<Self> {
-        let Self { forms, network, paths } = self;
-        if paths == 1 {
-            return vec![Self { forms, network, paths }];
+        if self.paths == 1 {
+            return vec![self];
         }
         let alone = |form| Self {
             forms: vec![form],
-            network,
+            network: self.network,
             paths: 1,
+            secrets: self.secrets.clone(),
         };
-        forms.into_iter().map(alone).collect()
+        self.forms.into_iter().map(alone).collect()
+    }
+
+    /// What is derived in it, at an index; none when only a private key could tell.
+    pub(crate) fn definites(&self, index: u32) -> Option<Vec<Descriptor<DefiniteDescriptorKey>>> {
+        let derived = self.forms.iter().filter_map(|form| match form {
+            Form::Script(_) => None,
+            Form::Derived(made) | Form::Raw(made) => Some(made),
+        });
+        derived.map(|made| definite(made, index)).collect()
+    }
+
+    /// The private keys that stand in it, by the public ones that they make.
+    pub(crate) fn secrets(&self) -> &KeyMap {
+        &self.secrets
     }
 
     /// `body`, of which this was read, with public keys in the place of private ones.
@@ -199,7 +226,27 @@ fn path_of(body: &str, number: usize) -> String {
     text
 }
 
-/// Where a key comes from, and the key.
+/// A key, and where it comes from.
+pub(crate) fn origin(
+    secp: &Secp256k1<All>,
+    key: &DefiniteDescriptorKey,
+) -> Option<(PublicKey, (Fingerprint, DerivationPath))> {
+    let public = key.derive_public_key(secp).ok()?;
+    let own = || {
+        let hash = hash160::Hash::hash(&public.to_bytes());
+        Fingerprint::from(hash.to_byte_array().first_chunk().copied().unwrap_or_default())
+    };
+    let origin = match key.as_descriptor_public_key() {
+        DescriptorPublicKey::Single(single) => match &single.origin {
+            Some((fingerprint, path)) => (*fingerprint, path.clone()),
+            None => (own(), DerivationPath::default()),
+        },
+        other => (other.master_fingerprint(), other.full_derivation_path()?),
+    };
+    Some((public, origin))
+}
+
+/// A key as a text tells it together with where it comes from.
 struct Names<'a> {
     secp: &'a Secp256k1<All>,
     x_only: bool,
@@ -207,18 +254,7 @@ struct Names<'a> {
 
 impl Translator<DefiniteDescriptorKey, String, ()> for Names<'_> {
     fn pk(&mut self, key: &DefiniteDescriptorKey) -> Result<String, ()> {
-        let public = key.derive_public_key(self.secp).map_err(drop)?;
-        let own = || {
-            let hash = hash160::Hash::hash(&public.to_bytes());
-            Fingerprint::from(hash.to_byte_array().first_chunk().copied().unwrap_or_default())
-        };
-        let (fingerprint, path) = match key.as_descriptor_public_key() {
-            DescriptorPublicKey::Single(single) => match &single.origin {
-                Some((fingerprint, path)) => (*fingerprint, path.clone()),
-                None => (own(), DerivationPath::default()),
-            },
-            other => (other.master_fingerprint(), other.full_derivation_path().ok_or(())?),
-        };
+        let (public, (fingerprint, path)) = origin(self.secp, key).ok_or(())?;
         let steps: String = path
             .into_iter()
             .map(|step| match step {

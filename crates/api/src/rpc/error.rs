@@ -40,6 +40,8 @@ pub const VERIFY_ERROR: i32 = -25;
 pub const VERIFY_REJECTED: i32 = -26;
 /// The transaction is confirmed already.
 pub const ALREADY_IN_UTXO_SET: i32 = -27;
+/// The node is still opening its data.
+pub const IN_WARMUP: i32 = -28;
 /// No such connection.
 pub const NODE_NOT_CONNECTED: i32 = -29;
 /// No address or address range.

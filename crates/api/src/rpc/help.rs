@@ -2,9 +2,16 @@
 
 use super::method::{Arg, Kind, Method, Need};
 
+/// The group of methods that are not listed.
+pub(crate) const HIDDEN: &str = "hidden";
+
 /// One line per method, under the headings of its groups.
 pub(crate) fn list(methods: &[&'static Method]) -> String {
-    let mut sorted: Vec<&Method> = methods.to_vec();
+    let mut sorted: Vec<&Method> = methods
+        .iter()
+        .copied()
+        .filter(|method| method.group != HIDDEN)
+        .collect();
     sorted.sort_by_key(|method| (method.group, method.name));
     let mut text = String::new();
     let mut group = "";
@@ -44,12 +51,11 @@ pub(crate) fn of(method: &Method) -> String {
         let width = labels.iter().map(String::len).max().unwrap_or(0);
         for (label, arg) in labels.iter().zip(&shown) {
             let kind = match arg.kind {
-                Kind::Str => "string",
-                Kind::Hex => "string, hex",
+                Kind::Str | Kind::Hex => "string",
                 Kind::Num => "numeric",
                 Kind::Bool => "boolean",
                 Kind::Amount => "numeric or string",
-                Kind::NumOrBool => "numeric or boolean",
+                Kind::NumOrBool => "numeric",
                 Kind::Any => "json",
                 Kind::List => "json array",
                 Kind::Object => "json object",
@@ -64,7 +70,34 @@ pub(crate) fn of(method: &Method) -> String {
         }
     }
     text.push_str(&format!("\nResult:\n{}\n", method.result));
+    text.push_str(&examples(method));
     text
+}
+
+/// A call with the arguments that it must have, from a shell and over HTTP.
+fn examples(method: &Method) -> String {
+    let needed = method.args.iter().filter(|arg| arg.need == Need::Required);
+    let sample = |arg: &Arg| match arg.kind {
+        Kind::Num | Kind::NumOrBool => "1".to_owned(),
+        Kind::Bool => "true".to_owned(),
+        Kind::Amount => "0.1".to_owned(),
+        Kind::List => "[]".to_owned(),
+        Kind::Object | Kind::Options(_) => "{}".to_owned(),
+        Kind::Str | Kind::Hex | Kind::Any => format!("\"{}\"", arg.name()),
+    };
+    let values: Vec<String> = needed.map(sample).collect();
+    let in_shell = values.iter().map(|value| match value.as_str() {
+        "[]" | "{}" => format!(" '{value}'"),
+        plain => format!(" {plain}"),
+    });
+    format!(
+        "\nExamples:\n> bitcoin-cli {name}{}\n> curl --user myuser --data-binary '{{\"jsonrpc\": \"2.0\", \"id\": \
+         \"curltest\", \"method\": \"{name}\", \"params\": [{}]}}' -H 'content-type: application/json' \
+         http://127.0.0.1:8332/\n",
+        in_shell.collect::<String>(),
+        values.join(", "),
+        name = method.name,
+    )
 }
 
 /// The method and its arguments on one line, those that may be left out in parentheses.

@@ -1,6 +1,6 @@
 //! What is known of other nodes: `getaddednodeinfo`, `getnodeaddresses`, `getaddrmaninfo`; and `ping`.
 
-use dunlin_peer::{AddressBook, Host, NetClass, Now};
+use dunlin_peer::{AddressBook, AddressEntry, Host, NetClass, Now};
 use serde_json::{Map, Value, json};
 
 use super::error::{INVALID_PARAMETER, NODE_NOT_ADDED, RpcError};
@@ -76,6 +76,26 @@ pub(crate) async fn getaddrmaninfo(call: Call) -> Answer {
         map.insert(network.unwrap_or("all_networks").to_owned(), row);
     }
     Ok(Value::Object(map))
+}
+
+pub(crate) async fn getrawaddrman(call: Call) -> Answer {
+    let book = call.bitcoin()?.address_book().await?;
+    let table = |tried: bool| -> Map<String, Value> {
+        let row = |(bucket, position, entry): (u32, u32, &AddressEntry)| {
+            let shown = json!({
+                "address": entry.addr.host.to_string(),
+                "port": entry.addr.port,
+                "services": entry.services,
+                "time": entry.time,
+                "network": family(&entry.addr.host),
+                "source": entry.source.to_string(),
+                "source_network": family(&entry.source),
+            });
+            (format!("{bucket}/{position}"), shown)
+        };
+        book.places(tried).map(row).collect()
+    };
+    Ok(json!({ "new": table(false), "tried": table(true) }))
 }
 
 pub(crate) async fn ping(call: Call) -> Answer {

@@ -34,6 +34,14 @@ pub(crate) fn getmempoolinfo(call: &Call) -> Answer {
     }))
 }
 
+pub(crate) fn getmempoolfeeratediagram(call: &Call) -> Answer {
+    let points = with_pool(&*call.bitcoin()?, Pool::feerate_diagram);
+    let points = points
+        .into_iter()
+        .map(|(weight, fee)| json!({ "weight": weight, "fee": btc(fee) }));
+    Ok(points.collect())
+}
+
 pub(crate) fn getrawmempool(call: &Call) -> Answer {
     let verbose = call.bool_or(0, false)?;
     let with_sequence = call.bool_or(1, false)?;

@@ -3,12 +3,15 @@
 //!
 //! `table` defines each method once; dispatch, argument checks and `help` are made from it.
 
+mod access;
+mod activity;
 mod address;
 pub mod auth;
 mod block_stats;
 mod block_template;
 pub(crate) mod chain;
 mod coins;
+mod coins_at_tip;
 mod control;
 mod create_tx;
 mod deployments;
@@ -20,6 +23,7 @@ mod help;
 pub(crate) mod index;
 pub(crate) mod json;
 mod known_nodes;
+mod logging;
 mod mempool;
 mod mempool_file;
 mod message;
@@ -32,43 +36,57 @@ mod own;
 mod packages;
 mod params;
 mod protocol;
+mod psbt;
 mod raw_tx;
 mod scan;
 pub(crate) mod script;
 mod server;
+mod sign;
+mod sign_tx;
 mod snapshot;
 mod submit;
 mod table;
+mod testing;
 pub(crate) mod torrents;
 pub(crate) mod tx;
 mod tx_proof;
 mod wait;
+mod warm_up;
 mod wrap;
 mod zmq;
 
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dunlin_chain::View;
 use dunlin_mempool::Pool;
 
+pub use access::Access;
 pub use auth::{Auth, Cookie};
 pub(crate) use chain::progress;
 pub use error::RpcError;
+pub use logging::Logging;
 pub(crate) use net::sanitize;
 pub use operate::report_json;
 pub use params::{Written, written};
 pub use protocol::{Params, Request};
 pub use server::{Options, Shared, call, router, serve};
 pub use snapshot::hints_json;
+pub use testing::set_mock_time;
+pub use warm_up::warm_up;
 
 use crate::backend::{BitcoinBackend, TorrentBackend};
 
+/// The time since the Unix epoch, as every clock of this process shows it.
+pub(crate) fn since_epoch() -> Duration {
+    let read = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let micros = u64::try_from(read.as_micros()).unwrap_or(u64::MAX);
+    Duration::from_micros(dunlin_peer::time_offset::apply(micros))
+}
+
 /// Seconds since the Unix epoch.
 pub(crate) fn unix_now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    since_epoch().as_secs()
 }
 
 impl method::Call {

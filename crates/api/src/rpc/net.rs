@@ -1,7 +1,6 @@
 //! Connections: `getpeerinfo`, `addnode`, bans and traffic.
 
 use std::net::{IpAddr, ToSocketAddrs};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use dunlin_peer::{Direction, Host, LinkId, NetAddr, NetClass, Now};
 use serde_json::{Map, Value, json};
@@ -214,9 +213,7 @@ pub(crate) async fn getnetworkinfo(call: Call) -> Answer {
 
 pub(crate) async fn getnettotals(call: Call) -> Answer {
     let totals = call.bitcoin()?.net_totals();
-    let millis = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis());
+    let millis = super::since_epoch().as_millis();
     Ok(json!({
         "totalbytesrecv": totals.bytes_in,
         "totalbytessent": totals.bytes_out,

@@ -1,7 +1,7 @@
 //! `getrawtransaction`: from the memory pool, from a block that is named, or from the block that the index names.
 
-use bitcoin::{BlockHash, Txid};
-use dunlin_chain::indexes::IndexKind;
+use bitcoin::{BlockHash, Transaction, Txid};
+use dunlin_chain::indexes::{IndexKind, Indexes};
 use dunlin_chain::{Entry, View};
 use serde_json::{Map, Value};
 
@@ -59,6 +59,24 @@ pub(crate) fn getrawtransaction(call: &Call) -> Answer {
         return Err(RpcError::new(MISC_ERROR, text));
     }
     of_block(&view, &entry, &txid, verbosity, false)
+}
+
+/// A transaction of any stored block, where the index is on and knows it.
+pub(crate) fn indexed(view: &View, indexes: &Indexes, txid: &Txid) -> Result<Option<Transaction>, RpcError> {
+    let place = indexes
+        .tx()
+        .map(|index| index.place(txid).map_err(store_error))
+        .transpose()?
+        .flatten();
+    let Some(entry) = place
+        .and_then(|place| view.entry(&place.block))
+        .filter(|entry| entry.have_data)
+    else {
+        return Ok(None);
+    };
+    let block = stored_block(view, &entry)?;
+    let index = block.txids.iter().position(|candidate| candidate == txid);
+    Ok(index.and_then(|index| block.block().txdata.get(index)).cloned())
 }
 
 fn missing(text: &str) -> RpcError {

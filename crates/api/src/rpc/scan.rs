@@ -94,31 +94,41 @@ async fn start(call: Call) -> Answer {
 fn needles(objects: &[Value], network: Network) -> Result<HashMap<ScriptBuf, String>, RpcError> {
     let mut needles = HashMap::new();
     for object in objects {
-        let (text, mut range) = match object {
-            Value::String(text) => (text.as_str(), DEFAULT_RANGE),
-            Value::Object(map) => {
-                let text = map.get("desc").and_then(Value::as_str);
-                let text = text.ok_or_else(|| invalid("Descriptor needs to be provided in scan object"))?;
-                let given = map.get("range").filter(|range| !range.is_null());
-                (text, given.map_or(Ok(DEFAULT_RANGE), range)?)
-            }
-            _ => return Err(invalid("Scan object needs to be either a string or an object")),
-        };
-        let refuse = |text: String| RpcError::new(INVALID_ADDRESS_OR_KEY, text);
-        let parsed = descriptors::parse(text, network).map_err(refuse)?;
-        if !parsed.is_ranged() {
-            range = 0..=0;
-        }
+        let (text, parsed, range) = named_descriptor(object, network)?;
         for index in range {
-            let scripts = parsed
-                .at(index)
-                .ok_or_else(|| refuse(format!("Cannot derive script without private keys: '{text}'")))?;
+            let scripts = parsed.at(index).ok_or_else(|| needs_private(text))?;
             for (script, descriptor) in scripts {
                 needles.entry(script).or_insert(descriptor);
             }
         }
     }
     Ok(needles)
+}
+
+/// That a descriptor stands for nothing without a private key.
+pub(crate) fn needs_private(text: &str) -> RpcError {
+    let text = format!("Cannot derive script without private keys: '{text}'");
+    RpcError::new(INVALID_ADDRESS_OR_KEY, text)
+}
+
+/// A descriptor with the indexes that are meant, from its text or from an object with `desc` and `range`.
+pub(crate) fn named_descriptor(
+    object: &Value,
+    network: Network,
+) -> Result<(&str, descriptors::Parsed, RangeInclusive<u32>), RpcError> {
+    let (text, range) = match object {
+        Value::String(text) => (text.as_str(), DEFAULT_RANGE),
+        Value::Object(map) => {
+            let text = map.get("desc").and_then(Value::as_str);
+            let text = text.ok_or_else(|| invalid("Descriptor needs to be provided in scan object"))?;
+            let given = map.get("range").filter(|range| !range.is_null());
+            (text, given.map_or(Ok(DEFAULT_RANGE), range)?)
+        }
+        _ => return Err(invalid("Scan object needs to be either a string or an object")),
+    };
+    let parsed = descriptors::parse(text, network).map_err(|text| RpcError::new(INVALID_ADDRESS_OR_KEY, text))?;
+    let range = if parsed.is_ranged() { range } else { 0..=0 };
+    Ok((text, parsed, range))
 }
 
 /// A range of indexes: its end, or both ends.

@@ -115,11 +115,16 @@ pub(crate) fn has_valid_ops(script: &Script) -> bool {
 }
 
 /// The sighash type of a strictly encoded DER signature with its type byte (BIP 66).
-fn sighash_name(bytes: &[u8]) -> Option<&'static str> {
+pub(crate) fn sighash_name(bytes: &[u8]) -> Option<&'static str> {
     let (&kind, der) = bytes.split_last()?;
     if !is_strict_der(der) {
         return None;
     }
+    sighash_type(kind)
+}
+
+/// The name of a sighash type.
+pub(crate) fn sighash_type(kind: u8) -> Option<&'static str> {
     match kind {
         0x01 => Some("ALL"),
         0x02 => Some("NONE"),

@@ -8,13 +8,17 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{Request as HttpRequest, Response, StatusCode, header};
+use axum::http::request::Parts;
+use axum::http::{Request as HttpRequest, Response, StatusCode, Uri, header};
 use bytes::Bytes;
+use futures::future::join_all;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use super::auth::Auth;
+use super::access::Access;
+use super::activity::{FilterScan, Slot};
+use super::auth::{Auth, Refusal};
 use super::block_template::Templates;
 use super::error::{INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, RpcError};
 use super::method::{Answer, Call, Method, Run};
@@ -26,7 +30,7 @@ use crate::http::{self, Hosts, RemoteAddr};
 use crate::rest;
 
 /// The longest body read, as in Core: 32 MiB.
-const MAX_BODY: usize = 32 << 20;
+pub(super) const MAX_BODY: usize = 32 << 20;
 /// Requests read and answered at the same time; more are turned away with 503.
 const MAX_REQUESTS: usize = 64;
 /// A body must be complete within this time.
@@ -41,6 +45,7 @@ pub struct Shared {
     pub(crate) templates: Templates,
     active: Mutex<Active>,
     scan: Mutex<Option<Arc<Scan>>>,
+    pub(crate) filter_scan: Slot<FilterScan>,
 }
 
 #[derive(Default)]
@@ -57,6 +62,7 @@ impl Shared {
             templates: Templates::default(),
             active: Mutex::default(),
             scan: Mutex::default(),
+            filter_scan: Slot::default(),
         })
     }
 
@@ -151,101 +157,155 @@ async fn run(call: Call, method: &'static Method) -> Answer {
 pub struct Options {
     /// Who may call methods.
     pub auth: Auth,
+    /// From where, and which.
+    pub access: Access,
     /// Names besides loopback by which clients may address the server.
     pub host_names: Vec<String>,
     /// Whether to serve Core's REST interface, too, which asks for no login.
     pub rest: bool,
 }
 
+/// What a request must pass before it is read.
+pub(super) struct Gate {
+    auth: Auth,
+    access: Access,
+    hosts: Hosts,
+}
+
+impl Gate {
+    pub(super) fn new(options: &Options, listen: SocketAddr) -> Self {
+        Self {
+            auth: options.auth.clone(),
+            access: options.access.clone(),
+            hosts: Hosts::new(listen, &options.host_names),
+        }
+    }
+
+    /// The answer to a request that may not come at all.
+    fn refuse(&self, request: &Parts) -> Option<Response<Body>> {
+        let remote = request.extensions.get::<RemoteAddr>();
+        if !remote.is_some_and(|remote| self.access.admits(remote.0.ip())) {
+            return Some(text(StatusCode::FORBIDDEN, ""));
+        }
+        // Who lets other machines in has chosen how they call this one.
+        if !self.access.is_open() && !self.hosts.allow(&request.headers) {
+            let why = "The Host header does not name this server\n";
+            return Some(text(StatusCode::FORBIDDEN, why));
+        }
+        None
+    }
+
+    /// The user whose call a request is.
+    pub(super) async fn check(&self, request: &Parts) -> Result<String, Response<Body>> {
+        if let Some(refused) = self.refuse(request) {
+            return Err(refused);
+        }
+        if request.uri.path() != "/" {
+            return Err(text(StatusCode::NOT_FOUND, ""));
+        }
+        if request.method != axum::http::Method::POST {
+            return Err(text(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "JSONRPC server handles only POST requests",
+            ));
+        }
+        let refusal = match self.auth.check(&request.headers) {
+            Ok(user) => return Ok(user),
+            Err(refusal) => refusal,
+        };
+        if refusal == Refusal::WrongLogin {
+            let from = request
+                .extensions
+                .get::<RemoteAddr>()
+                .map(|remote| remote.0.to_string());
+            tracing::warn!(
+                "wrong RPC password from {}",
+                from.as_deref().unwrap_or("an unknown address")
+            );
+            tokio::time::sleep(WRONG_PASSWORD_DELAY).await;
+        }
+        let mut response = text(StatusCode::UNAUTHORIZED, "");
+        let realm = header::HeaderValue::from_static("Basic realm=\"jsonrpc\"");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, realm);
+        Err(response)
+    }
+}
+
 struct Server {
     shared: Arc<Shared>,
-    auth: Auth,
-    hosts: Hosts,
+    gate: Gate,
     rest: bool,
     slots: Semaphore,
 }
 
 /// The endpoint as an axum router, for [`http::serve`] at the address `listen`.
-pub fn router(shared: Arc<Shared>, options: Options, listen: SocketAddr) -> Router {
+pub fn router(shared: Arc<Shared>, options: &Options, listen: SocketAddr) -> Router {
     let server = Server {
         shared,
-        hosts: Hosts::new(listen, &options.host_names),
-        auth: options.auth,
+        gate: Gate::new(options, listen),
         rest: options.rest,
         slots: Semaphore::new(MAX_REQUESTS),
     };
     Router::new().fallback(handle).with_state(Arc::new(server))
 }
 
-/// Serves JSON-RPC on `listener` until `stop` is pulled.
-pub async fn serve(listener: TcpListener, node: Arc<Node>, options: Options, stop: Stop) -> std::io::Result<()> {
-    let listen = listener.local_addr()?;
-    http::serve(listener, router(Shared::new(node), options, listen), stop).await;
+/// Serves JSON-RPC on the listeners until `stop` is pulled.
+pub async fn serve(listeners: Vec<TcpListener>, node: Arc<Node>, options: Options, stop: Stop) -> std::io::Result<()> {
+    let shared = Shared::new(node);
+    let mut serving = Vec::new();
+    for listener in listeners {
+        let router = router(Arc::clone(&shared), &options, listener.local_addr()?);
+        serving.push(http::serve(listener, router, stop.clone()));
+    }
+    join_all(serving).await;
     Ok(())
 }
 
 async fn handle(State(server): State<Arc<Server>>, request: HttpRequest<Body>) -> Response<Body> {
-    if !server.hosts.allow(request.headers()) {
-        return text(StatusCode::FORBIDDEN, "The Host header does not name this server\n");
+    let (head, body) = request.into_parts();
+    if server.rest && head.uri.path().starts_with("/rest/") {
+        return match server.gate.refuse(&head) {
+            None => serve_rest(&server, &head.uri, body).await,
+            Some(refused) => refused,
+        };
     }
-    let path = request.uri().path();
-    if server.rest && path.starts_with("/rest/") {
-        return serve_rest(&server, request).await;
-    }
-    if path != "/" {
-        return text(StatusCode::NOT_FOUND, "");
-    }
-    if request.method() != axum::http::Method::POST {
-        return text(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "JSONRPC server handles only POST requests",
-        );
-    }
-    match server.auth.check(request.headers()) {
-        Some(true) => {}
-        wrong => {
-            if wrong.is_some() {
-                let from = request
-                    .extensions()
-                    .get::<RemoteAddr>()
-                    .map(|remote| remote.0.to_string());
-                tracing::warn!(
-                    "wrong RPC password from {}",
-                    from.as_deref().unwrap_or("an unknown address")
-                );
-                tokio::time::sleep(WRONG_PASSWORD_DELAY).await;
-            }
-            let mut response = text(StatusCode::UNAUTHORIZED, "");
-            let realm = header::HeaderValue::from_static("Basic realm=\"jsonrpc\"");
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, realm);
-            return response;
-        }
-    }
+    let user = match server.gate.check(&head).await {
+        Ok(user) => user,
+        Err(refused) => return refused,
+    };
     let Ok(_slot) = server.slots.try_acquire() else {
         return overloaded();
     };
-    let body = match read_body(request, MAX_BODY).await {
+    let body = match read_body(body, MAX_BODY).await {
         Ok(body) => body,
         Err((status, why)) => return text(status, why),
     };
-    let (status, reply) = answer(&server.shared, &body).await;
+    let body = serde_json::from_slice::<Value>(&body);
+    if let Ok(body) = &body
+        && !server.gate.access.allows(&user, body)
+    {
+        tracing::warn!("the RPC user {user} is not allowed to call that");
+        return text(StatusCode::FORBIDDEN, "");
+    }
+    let (status, reply) = answer(&server.shared, body).await;
     match reply {
-        Some(reply) => {
-            let mut response = text(status, &format!("{reply}\n"));
-            let json = header::HeaderValue::from_static("application/json");
-            response.headers_mut().insert(header::CONTENT_TYPE, json);
-            response
-        }
+        Some(reply) => json_reply(status, &reply),
         None => text(status, ""),
     }
 }
 
-async fn serve_rest(server: &Server, request: HttpRequest<Body>) -> Response<Body> {
+pub(super) fn json_reply(status: StatusCode, reply: &Value) -> Response<Body> {
+    let mut response = text(status, &format!("{reply}\n"));
+    let json = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+async fn serve_rest(server: &Server, uri: &Uri, body: Body) -> Response<Body> {
     let Ok(_slot) = server.slots.try_acquire() else {
         return overloaded();
     };
-    let uri = request.uri().clone();
-    let body = match read_body(request, rest::MAX_BODY).await {
+    let body = match read_body(body, rest::MAX_BODY).await {
         Ok(body) => body,
         Err((status, why)) => return text(status, why),
     };
@@ -257,8 +317,8 @@ fn overloaded() -> Response<Body> {
     text(StatusCode::SERVICE_UNAVAILABLE, "Work queue depth exceeded")
 }
 
-async fn read_body(request: HttpRequest<Body>, max: usize) -> Result<Bytes, (StatusCode, &'static str)> {
-    let body = axum::body::to_bytes(request.into_body(), max);
+pub(super) async fn read_body(body: Body, max: usize) -> Result<Bytes, (StatusCode, &'static str)> {
+    let body = axum::body::to_bytes(body, max);
     match tokio::time::timeout(BODY_TIMEOUT, body).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(_)) => Err((StatusCode::PAYLOAD_TOO_LARGE, "The body is too long or was cut off\n")),
@@ -266,19 +326,19 @@ async fn read_body(request: HttpRequest<Body>, max: usize) -> Result<Bytes, (Sta
     }
 }
 
-fn text(status: StatusCode, body: &str) -> Response<Body> {
+pub(super) fn text(status: StatusCode, body: &str) -> Response<Body> {
     let mut response = Response::new(Body::from(body.to_owned()));
     *response.status_mut() = status;
     response
 }
 
 /// The status and the reply to a body.
-async fn answer(shared: &Arc<Shared>, body: &[u8]) -> (StatusCode, Option<Value>) {
+async fn answer(shared: &Arc<Shared>, body: serde_json::Result<Value>) -> (StatusCode, Option<Value>) {
     let error = |code, text| {
         let error = RpcError::new(code, text);
         (legacy_status(&error), Some(Envelope::default().reply(Err(error))))
     };
-    match serde_json::from_slice(body) {
+    match body {
         Ok(Value::Array(batch)) => {
             let was_empty = batch.is_empty();
             let mut replies = Vec::with_capacity(batch.len());

@@ -162,7 +162,7 @@ pub(crate) fn from_hex_as(text: &str, old: bool, with_witness: bool) -> Option<T
 }
 
 /// A transaction in the form without witnesses, exactly.
-fn old_form(mut bytes: &[u8]) -> Option<Transaction> {
+pub(crate) fn old_form(mut bytes: &[u8]) -> Option<Transaction> {
     let from = &mut bytes;
     let tx = Transaction {
         version: Decodable::consensus_decode(from).ok()?,

@@ -428,6 +428,7 @@ pub fn node(lab: &Arc<Lab>, shelf: &Arc<Shelf>) -> Arc<Node> {
         torrent: Some(Arc::clone(shelf) as Arc<dyn TorrentBackend>),
         zmq: None,
         streams: Default::default(),
+        logging: Default::default(),
         stop: Stop::new(),
     })
 }

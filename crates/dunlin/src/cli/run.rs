@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use dunlin_chain::indexes::IndexKind;
 use dunlin_chain::{Network, Prune, TestRule};
 use dunlin_peer::NetAddr;
+use dunlin_relay::Subnet;
 
 use super::{DiscoveryArgs, NetworkArgs, QueueArgs, RateArgs};
 
@@ -100,6 +101,15 @@ pub(crate) struct RunArgs {
     /// Run this with a shell at each new tip; %s stands for its hash
     #[arg(long, value_name = "COMMAND", help_heading = "Bitcoin")]
     pub(crate) block_notify: Option<String>,
+    /// Run this with a shell when there is something to be warned of; %s stands for what
+    #[arg(long, value_name = "COMMAND", help_heading = "Bitcoin")]
+    pub(crate) alert_notify: Option<String>,
+    /// Run this with a shell once RPC answers (repeatable)
+    #[arg(long, value_name = "COMMAND", help_heading = "RPC")]
+    pub(crate) startup_notify: Vec<String>,
+    /// Run this with a shell before anything is stopped, and wait for its end (repeatable)
+    #[arg(long, value_name = "COMMAND", help_heading = "RPC")]
+    pub(crate) shutdown_notify: Vec<String>,
     /// Threads that check scripts [default: one for each processor, at most 16]
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64),
           help_heading = "Bitcoin")]
@@ -149,9 +159,18 @@ pub(crate) struct RunArgs {
     pub(crate) peer_block_filters: bool,
 
     /// Serve JSON-RPC here; the cookie is DATA/.cookie, or DATA/NETWORK/.cookie beside mainnet
-    /// [default: the network's RPC port on loopback]
+    /// (repeatable) [default: the network's RPC port on loopback]
     #[arg(long, value_name = "ADDR", help_heading = "RPC")]
-    pub(crate) rpc_listen: Option<SocketAddr>,
+    pub(crate) rpc_listen: Vec<SocketAddr>,
+    /// Take calls from this network, too, not from this machine alone (repeatable). They are not encrypted
+    #[arg(long, value_name = "SUBNET", help_heading = "RPC")]
+    pub(crate) rpc_allow: Vec<Subnet>,
+    /// Let a user call these methods alone (repeatable)
+    #[arg(long, value_name = "USER:METHOD,...", help_heading = "RPC")]
+    pub(crate) rpc_whitelist: Vec<String>,
+    /// Whether a user without a list may call nothing [default: true once there is a list]
+    #[arg(long, value_name = "true|false", help_heading = "RPC")]
+    pub(crate) rpc_whitelist_default: Option<bool>,
     /// Another RPC login as Core's rpcauth.py makes it: USER:SALT$HASH (repeatable)
     #[arg(long, value_name = "USER:SALT$HASH", help_heading = "RPC")]
     pub(crate) rpc_auth: Vec<String>,
@@ -179,6 +198,9 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8380", help_heading = "Others")]
     pub(crate) api_listen: SocketAddr,
 
+    /// Let the clock show this time, in seconds since 1970, and go on from there
+    #[arg(long, value_name = "SECONDS", hide = true)]
+    pub(crate) mock_time: Option<u32>,
     /// Stop when the process that started this one ends (the flock's peers do)
     #[arg(long, hide = true)]
     pub(crate) stop_with_parent: bool,

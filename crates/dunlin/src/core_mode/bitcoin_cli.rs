@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
 use dunlin_api::rpc::{Written, written};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::options::Program;
+use super::reports::Report;
 use super::settings::Settings;
 use crate::client::{CallError, Client};
 use crate::commands::rpc::{argument, print};
@@ -55,9 +56,11 @@ fn call(args: &[String]) -> anyhow::Result<ExitCode> {
             words.push(line?);
         }
     }
-    let info = settings.is_on("getinfo");
-    ensure!(info || !words.is_empty(), "too few parameters (need at least command)");
-    ensure!(!info || words.is_empty(), "-getinfo takes no arguments");
+    let report = Report::asked(&settings, &words)?;
+    ensure!(
+        report.is_some() || !words.is_empty(),
+        "too few parameters (need at least command)"
+    );
 
     let deadline = match settings.number::<u64>("rpcwaittimeout")?.unwrap_or(0) {
         0 => None,
@@ -65,9 +68,9 @@ fn call(args: &[String]) -> anyhow::Result<ExitCode> {
     };
     loop {
         // The cookie is read again at each try: a daemon that has just started has just written it.
-        let answer = client(&settings, &password).and_then(|client| match info {
-            true => Ok(get_info(&client)),
-            false => Ok(client.ask(&words[0], params(&words[0], &words[1..], settings.is_on("named"))?)),
+        let answer = client(&settings, &password).and_then(|client| match &report {
+            Some(report) => Ok(report.make(&client, settings.network)),
+            None => Ok(client.ask(&words[0], params(&words[0], &words[1..], settings.is_on("named"))?)),
         });
         let starting = match &answer {
             Err(_) | Ok(Err(CallError::NoAnswer { .. })) => true,
@@ -179,44 +182,11 @@ fn value(word: &str, written: Written) -> anyhow::Result<Value> {
     }
 }
 
-/// How the daemon is doing, in few lines.
-fn get_info(client: &Client) -> Result<Value, CallError> {
-    let network = client.ask("getnetworkinfo", json!([]))?;
-    let chain = client.ask("getblockchaininfo", json!([]))?;
-    let mut lines = vec![
-        format!("Chain: {}", text(&chain["chain"])),
-        format!("Blocks: {}", chain["blocks"]),
-        format!("Headers: {}", chain["headers"]),
-        format!("Difficulty: {}", chain["difficulty"]),
-        String::new(),
-        format!(
-            "Network: in {}, out {}, total {}",
-            network["connections_in"], network["connections_out"], network["connections"]
-        ),
-        format!("Version: {}", network["version"]),
-        format!("Time offset (s): {}", network["timeoffset"]),
-        format!("Min tx relay fee rate (BTC/kvB): {}", network["relayfee"]),
-        String::new(),
-    ];
-    let warnings: Vec<&str> = network["warnings"].as_array().into_iter().flatten().map(text).collect();
-    lines.push(format!(
-        "Warnings: {}",
-        if warnings.is_empty() {
-            "(none)".to_owned()
-        } else {
-            warnings.join("\n")
-        }
-    ));
-    Ok(Value::String(lines.join("\n")))
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use clap::Parser;
+use dunlin_api::rpc::Logging;
 use dunlin_api::zmq;
 use dunlin_chain::{Network, Params};
 use dunlin_peer::{Host, NetAddr};
@@ -104,7 +105,11 @@ fn run_args(settings: &Settings) -> anyhow::Result<RunArgs> {
         let threads = if threads > 0 { left } else { cores.saturating_sub(left) };
         say("script-threads", &threads.clamp(1, 16).to_string());
     }
-    for (core, ours) in [("prune", "prune"), ("blocknotify", "block-notify")] {
+    for (core, ours) in [
+        ("prune", "prune"),
+        ("blocknotify", "block-notify"),
+        ("alertnotify", "alert-notify"),
+    ] {
         if let Some(value) = settings.text(core) {
             say(ours, &value);
         }
@@ -164,10 +169,25 @@ fn run_args(settings: &Settings) -> anyhow::Result<RunArgs> {
     for (name, value) in super::networks::options(settings)? {
         say(name, &value);
     }
-    let rpc = rpc_address(settings)?;
-    say("rpc-listen", &rpc.to_string());
-    for login in settings.list("rpcauth") {
-        say("rpc-auth", &login);
+    for addr in rpc_addresses(settings)? {
+        say("rpc-listen", &addr.to_string());
+    }
+    for (core, ours) in [
+        ("rpcallowip", "rpc-allow"),
+        ("rpcauth", "rpc-auth"),
+        ("rpcwhitelist", "rpc-whitelist"),
+        ("startupnotify", "startup-notify"),
+        ("shutdownnotify", "shutdown-notify"),
+    ] {
+        for value in settings.list(core) {
+            say(ours, &value);
+        }
+    }
+    if let Some(on) = settings.switch("rpcwhitelistdefault") {
+        say("rpc-whitelist-default", if on { "true" } else { "false" });
+    }
+    if let Some(time) = settings.number::<u32>("mocktime")?.filter(|time| *time > 0) {
+        say("mock-time", &time.to_string());
     }
     let mut data_dir = OsString::from("--data-dir=");
     data_dir.push(&settings.data_dir);
@@ -230,29 +250,50 @@ fn listen_address(settings: &Settings, bind: &[String], default_port: u16) -> an
     }
 }
 
-/// Where RPC is served: on this machine only.
-fn rpc_address(settings: &Settings) -> anyhow::Result<SocketAddr> {
-    let mut addr = default_rpc(settings.network);
+/// Where RPC is served: on this machine alone, unless both who may call and at which addresses is said, as in Core.
+fn rpc_addresses(settings: &Settings) -> anyhow::Result<Vec<SocketAddr>> {
+    let mut usual = default_rpc(settings.network);
     if let Some(port) = settings.number("rpcport")? {
-        addr.set_port(port);
+        usual.set_port(port);
     }
-    let elsewhere = |what: &str, value: &str| {
-        anyhow!("-{what}={value} cannot be carried out by this version of Dunlin: RPC is served on this machine only.")
-    };
-    for allowed in settings.list("rpcallowip") {
-        let ip: Option<IpAddr> = allowed.split('/').next().and_then(|ip| ip.parse().ok());
-        if !ip.is_some_and(|ip| ip.is_loopback()) {
-            return Err(elsewhere("rpcallowip", &allowed));
+    let (bind, allowed) = (settings.list("rpcbind"), settings.list("rpcallowip"));
+    let loopback_only = allowed.is_empty();
+    let addresses = bind
+        .iter()
+        .map(|bind| resolve(bind, usual.port()))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    match addresses.as_slice() {
+        [] => {
+            if !loopback_only {
+                eprintln!("Warning: -rpcallowip without -rpcbind: RPC is served on this machine only.");
+            }
+            Ok(vec![usual])
+        }
+        [..] if loopback_only && !addresses.iter().all(|addr| addr.ip().is_loopback()) => {
+            eprintln!("Warning: -rpcbind is ignored without -rpcallowip: nobody else may call RPC.");
+            Ok(vec![usual])
+        }
+        [..] => Ok(addresses),
+    }
+}
+
+/// The categories of `-debug` that `-debugexclude` leaves.
+fn debug_categories(settings: &Settings) -> anyhow::Result<Vec<String>> {
+    let chosen = Logging::default();
+    for (option, on) in [("debug", true), ("debugexclude", false)] {
+        let mut given = settings.list(option);
+        // From the last of these on, nothing before counts.
+        if let Some(none) = given.iter().rposition(|topic| matches!(topic.as_str(), "0" | "none")) {
+            given.drain(..=none);
+        }
+        for topic in given {
+            ensure!(
+                chosen.switch(&topic, on),
+                "Unsupported logging category -{option}={topic}."
+            );
         }
     }
-    match settings.list("rpcbind").as_slice() {
-        [] => Ok(addr),
-        [bind] => match resolve(bind, addr.port())? {
-            addr if addr.ip().is_loopback() => Ok(addr),
-            _ => Err(elsewhere("rpcbind", bind)),
-        },
-        _ => bail!("-rpcbind can be given once in this version of Dunlin."),
-    }
+    Ok(chosen.active().into_iter().map(str::to_owned).collect())
 }
 
 /// A peer's address: one that [`resolve`] finds, or a name on Tor or I2P.
@@ -299,14 +340,7 @@ fn core_files(settings: &Settings, dir: &Path, background: bool) -> anyhow::Resu
         password,
         pid: settings.path("pid", dir, "bitcoind.pid"),
         log: settings.path("debuglogfile", dir, "debug.log"),
-        log_level: match settings
-            .list("debug")
-            .iter()
-            .any(|topic| !matches!(topic.as_str(), "0" | "none"))
-        {
-            true => "info,dunlin=debug,dunlin_relay=debug,dunlin_chain=debug,dunlin_net=debug,dunlin_api=debug",
-            false => "info",
-        },
+        debug: debug_categories(settings)?,
         console: !background && settings.switch("printtoconsole").unwrap_or(true),
     })
 }
@@ -388,7 +422,7 @@ mod tests {
     fn settings_become_options_of_our_own() {
         let args = mapped(&[]).unwrap();
         assert_eq!(args.listen, Some("0.0.0.0:18444".parse().unwrap()));
-        assert_eq!(args.rpc_listen, Some("127.0.0.1:18443".parse().unwrap()));
+        assert_eq!(args.rpc_listen, ["127.0.0.1:18443".parse().unwrap()]);
         assert!(!args.no_listen && !args.no_dial && !args.no_dns_seed);
         let args = mapped(&[
             "-connect=127.0.0.1",
@@ -400,7 +434,7 @@ mod tests {
         assert_eq!(args.connect, ["127.0.0.1:18444".parse().unwrap()]);
         assert_eq!(args.add_peer, ["[::1]:7".parse().unwrap()]);
         assert!(args.no_listen && args.no_dns_seed && !args.no_dial);
-        assert_eq!((args.rpc_listen.unwrap().port(), args.max_inbound), (9, 9));
+        assert_eq!((args.rpc_listen[0].port(), args.max_inbound), (9, 9));
         for alone in ["-connect=0", "-noconnect"] {
             let args = mapped(&[alone, "-bind=127.0.0.1"]).unwrap();
             assert!(args.no_dial && args.connect.is_empty() && !args.no_listen, "{alone}");
@@ -422,10 +456,43 @@ mod tests {
     }
 
     #[test]
+    fn rpc_is_open_to_others_only_where_both_options_say_so() {
+        let listens = |args: &[&str]| mapped(args).unwrap().rpc_listen;
+        let usual: Vec<SocketAddr> = vec!["127.0.0.1:18443".parse().unwrap()];
+        assert_eq!(listens(&["-rpcbind=0.0.0.0"]), usual);
+        assert_eq!(listens(&["-rpcallowip=10.0.0.0/8"]), usual);
+        let open = ["-rpcbind=0.0.0.0", "-rpcbind=[::1]:5", "-rpcallowip=10.0.0.0/8"];
+        let both: Vec<SocketAddr> = vec!["0.0.0.0:18443".parse().unwrap(), "[::1]:5".parse().unwrap()];
+        assert_eq!(listens(&open), both);
+        assert_eq!(mapped(&open).unwrap().rpc_allow.len(), 1);
+    }
+
+    #[test]
+    fn categories_of_the_log() {
+        let chosen = |args: &[&str]| {
+            let dir = tempfile::tempdir().unwrap();
+            let mut all = vec![format!("-datadir={}", dir.path().display())];
+            all.extend(args.iter().map(|&arg| arg.to_owned()));
+            debug_categories(&Settings::read(Program::Daemon, &all).unwrap())
+        };
+        assert!(chosen(&[]).unwrap().is_empty());
+        assert_eq!(chosen(&["-debug=net", "-debug=rpc"]).unwrap(), ["net", "rpc"]);
+        assert_eq!(chosen(&["-debug=net", "-debug=0", "-debug=rpc"]).unwrap(), ["rpc"]);
+        let most = chosen(&["-debug", "-debugexclude=net"]).unwrap();
+        assert!(most.len() > 20 && !most.contains(&"net".to_owned()));
+        assert!(
+            chosen(&["-debug=colour"])
+                .unwrap_err()
+                .to_string()
+                .contains("-debug=colour")
+        );
+    }
+
+    #[test]
     fn what_cannot_be_done_is_refused() {
         assert!(fault(&["-server=0"]).contains("-server=0"));
-        assert!(fault(&["-rpcbind=0.0.0.0"]).contains("-rpcbind=0.0.0.0"));
-        assert!(fault(&["-rpcallowip=10.0.0.0/8"]).contains("-rpcallowip"));
+        assert!(fault(&["-rpcallowip=nowhere"]).contains("nowhere"));
+        assert!(fault(&["-mocktime=-1"]).contains("-mocktime"));
         assert!(fault(&["-prune=7"]).contains("550"));
         assert!(fault(&["-dbcache=many"]).contains("-dbcache"));
     }

@@ -6,6 +6,7 @@ mod bitcoin_cli;
 mod bitcoind;
 mod networks;
 mod options;
+mod reports;
 mod settings;
 
 use std::path::Path;
@@ -14,6 +15,9 @@ use std::process::ExitCode;
 pub(crate) use bitcoind::PidFile;
 use options::Program;
 use settings::Settings;
+
+/// The version of Core as which the programs introduce themselves.
+const VERSION: &str = "v31.99.0";
 
 /// Runs as Core's program when we are called by its name, such as through a link; `None` when we are not.
 pub(crate) fn run_if_called() -> Option<ExitCode> {
@@ -48,7 +52,7 @@ fn print_help(program: Program, settings: &Settings) {
         Program::Cli => ("RPC client", "bitcoin-cli [options] <command> [params]"),
     };
     println!(
-        "Bitcoin Core {what} version v31.99.0, as spoken by Dunlin {}",
+        "Bitcoin Core {what} version {VERSION}, as spoken by Dunlin {}",
         env!("CARGO_PKG_VERSION")
     );
     if settings.is_on("version") {

@@ -7,6 +7,7 @@ mod bitcoin_backend;
 pub(crate) mod data_dir;
 mod mempool_file;
 mod networks;
+mod notify;
 mod peer_files;
 pub(crate) mod signals;
 pub(crate) mod torrent;
@@ -17,13 +18,14 @@ mod watch;
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use dunlin_api::dashboard::Token;
-use dunlin_api::rpc::{Auth, Cookie};
+use dunlin_api::rpc::{Auth, Cookie, Logging};
 use dunlin_api::{Node, Stop, dashboard, rpc, zmq};
 use dunlin_chain::Network;
 use dunlin_net::Clock;
@@ -46,15 +48,27 @@ pub(crate) fn now() -> Now {
 }
 
 /// Logs go to standard error; `RUST_LOG` chooses more or less of them.
-pub(crate) fn start_log(default: &str) {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(format!("{default},fjall=warn,lsm_tree=warn")));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+pub(crate) fn start_log(default: &str) -> Logging {
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(log_filter(default, &BTreeSet::new()))
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
-        .init();
+        .with_filter_reloading();
+    let (default, handle) = (default.to_owned(), log.reload_handle());
+    log.init();
+    // A log that is gone needs no other filter.
+    Logging::new(move |modules| drop(handle.reload(log_filter(&default, modules))))
+}
+
+/// What `RUST_LOG` says, or `default`; and more of some modules.
+fn log_filter(default: &str, modules: &BTreeSet<&str>) -> EnvFilter {
+    let usual = || EnvFilter::new(format!("{default},fjall=warn,lsm_tree=warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| usual());
+    let more = modules
+        .iter()
+        .filter_map(|module| format!("{module}=debug").parse().ok());
+    more.fold(filter, EnvFilter::add_directive)
 }
 
 /// What a run in the place of `bitcoind` keeps in files, as Core does.
@@ -68,16 +82,14 @@ pub(crate) struct CoreFiles {
     pub(crate) pid: Option<PathBuf>,
     /// The log.
     pub(crate) log: Option<PathBuf>,
-    /// What is logged.
-    pub(crate) log_level: &'static str,
+    /// Categories that log more.
+    pub(crate) debug: Vec<String>,
     /// Whether the log goes to standard output, too.
     pub(crate) console: bool,
 }
 
 /// [`start_log`] for a run in the place of `bitcoind`.
-fn start_core_log(files: &CoreFiles) -> anyhow::Result<()> {
-    let level = format!("{},fjall=warn,lsm_tree=warn", files.log_level);
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+fn start_core_log(files: &CoreFiles) -> anyhow::Result<Logging> {
     let file = match &files.log {
         None => None,
         Some(path) => {
@@ -91,19 +103,26 @@ fn start_core_log(files: &CoreFiles) -> anyhow::Result<()> {
         (None, true) => BoxMakeWriter::new(std::io::stdout),
         (None, false) => BoxMakeWriter::new(std::io::sink),
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(log_filter("info", &BTreeSet::new()))
         .with_target(false)
         .with_ansi(false)
         .with_writer(writer)
-        .init();
-    Ok(())
+        .with_filter_reloading();
+    let handle = log.reload_handle();
+    log.init();
+    let logging = Logging::new(move |modules| drop(handle.reload(log_filter("info", modules))));
+    for category in &files.debug {
+        logging.switch(category, true);
+    }
+    Ok(logging)
 }
 
 /// `dunlin run`, or `bitcoind` with its files.
 pub(crate) fn run(args: RunArgs, core: Option<&CoreFiles>) -> anyhow::Result<()> {
-    if core.is_none() {
-        start_log("info");
+    let mut logging = core.is_none().then(|| start_log("info"));
+    if let Some(time) = args.mock_time {
+        rpc::set_mock_time(time);
     }
     if args.stop_with_parent {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
@@ -115,13 +134,13 @@ pub(crate) fn run(args: RunArgs, core: Option<&CoreFiles>) -> anyhow::Result<()>
     let dir = data_dir::prepare(&data_dir, args.network)?;
     let lock = dunlin_store::Lock::acquire(&dir)?;
     if let Some(files) = core {
-        start_core_log(files)?;
+        logging = Some(start_core_log(files)?);
     }
     // A run that was killed left its cookie behind; nobody should take it for ours.
     let cookie = dir.join(COOKIE_FILE);
     let _ = std::fs::remove_file(core.and_then(|files| files.cookie.as_ref()).unwrap_or(&cookie));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(&args, &dir, core));
+    let result = runtime.block_on(serve(&args, &dir, core, logging.unwrap_or_default()));
     if let (Some(_), Err(error)) = (core, &result) {
         tracing::error!("{error:#}");
     }
@@ -129,7 +148,7 @@ pub(crate) fn run(args: RunArgs, core: Option<&CoreFiles>) -> anyhow::Result<()>
     result
 }
 
-async fn serve(args: &RunArgs, dir: &Path, core: Option<&CoreFiles>) -> anyhow::Result<()> {
+async fn serve(args: &RunArgs, dir: &Path, core: Option<&CoreFiles>, logging: Logging) -> anyhow::Result<()> {
     let started = Instant::now();
     // What can be refused without the chain is asked for before the chain is opened, which may take a while.
     let mut auth = Auth::default();
@@ -137,11 +156,15 @@ async fn serve(args: &RunArgs, dir: &Path, core: Option<&CoreFiles>) -> anyhow::
         auth.add_rpc_auth(login)
             .map_err(|_| anyhow!("--rpc-auth takes USER:SALT$HASH, not `{login}`"))?;
     }
-    let rpc_listener = listen(
-        args.rpc_listen.unwrap_or_else(|| default_rpc(args.network)),
-        "--rpc-listen",
-    )
-    .await?;
+    let mut rpc_listeners = Vec::new();
+    let usual = [default_rpc(args.network)];
+    for addr in if args.rpc_listen.is_empty() {
+        &usual[..]
+    } else {
+        &args.rpc_listen
+    } {
+        rpc_listeners.push(listen(*addr, "--rpc-listen").await?);
+    }
     if let Some((user, password)) = core.and_then(|files| files.password.as_ref()) {
         auth.add_password(user, password);
     }
@@ -160,10 +183,30 @@ async fn serve(args: &RunArgs, dir: &Path, core: Option<&CoreFiles>) -> anyhow::
         zmq_listeners.push(listen(addr, "--zmq").await?);
     }
     let stop = Stop::new();
+    let mut door = Door {
+        listeners: rpc_listeners,
+        options: rpc::Options {
+            auth,
+            access: access(args),
+            rest: args.rest,
+            ..rpc::Options::default()
+        },
+        cookie: None,
+    };
+    // Tools made for Core know how to wait for a node that says that it is not ready.
+    if let Some(path) = core.and_then(|files| files.cookie.as_deref()) {
+        door.make_cookie(path)?;
+    }
+    let ready = Stop::new();
+    let waiting = core.map(|_| door.warm_up(ready.clone())).transpose()?;
 
     let bitcoin = match args.disable.contains(&Part::Bitcoin) {
         true => None,
-        false => Some(Arc::new(Bitcoin::start(args, dir, &stop)?)),
+        false => {
+            let (args, dir, stop) = (args.clone(), dir.to_owned(), stop.clone());
+            let opening = tokio::task::spawn_blocking(move || Bitcoin::start(&args, &dir, &stop));
+            Some(Arc::new(opening.await.context("the chain was not opened")??))
+        }
     };
     let torrent = match args.disable.contains(&Part::Torrent) {
         true => None,
@@ -193,20 +236,20 @@ async fn serve(args: &RunArgs, dir: &Path, core: Option<&CoreFiles>) -> anyhow::
         torrent: torrent.clone().map(|part| part as _),
         zmq,
         streams: dunlin_api::stream::Base::default(),
+        logging,
         stop: stop.clone(),
     });
+    ready.trigger();
+    if let Some(waiting) = waiting {
+        // Its answers are given, or their callers have gone.
+        let _ = waiting.await;
+    }
 
-    let result = answer(
-        args,
-        dir,
-        node,
-        (rpc_listener, auth),
-        api_listener,
-        bitcoin.as_deref(),
-        core,
-    )
-    .await;
+    let result = answer(args, dir, node, door, api_listener, bitcoin.as_deref(), core).await;
     stop.trigger();
+    for command in &args.shutdown_notify {
+        notify::run(command.clone(), "--shutdown-notify").await;
+    }
     tracing::info!("stopping");
     if let Some(torrent) = torrent {
         torrent.stop();
@@ -249,14 +292,14 @@ async fn answer(
     args: &RunArgs,
     dir: &Path,
     node: Arc<Node>,
-    (rpc_listener, mut auth): (TcpListener, Auth),
+    mut door: Door,
     api_listener: Option<TcpListener>,
     bitcoin: Option<&Bitcoin>,
     core: Option<&CoreFiles>,
 ) -> anyhow::Result<Doorplate> {
     let stop = node.stop.clone();
     let torrent = node.torrent.clone();
-    let rpc_addr = rpc_listener.local_addr()?;
+    let rpc_addr = door.listeners.first().context("RPC has an address")?.local_addr()?;
     let writing = || format!("cannot write to the data directory {}", dir.display());
     let dashboard = match api_listener {
         None => None,
@@ -270,25 +313,10 @@ async fn answer(
     };
     std::fs::write(dir.join(RPC_ADDRESS_FILE), rpc_addr.to_string()).with_context(writing)?;
     // The cookie comes last: who sees it finds everything else ready.
-    let cookie = match core {
-        None => Some(dir.join(COOKIE_FILE)),
-        Some(files) => files.cookie.clone(),
-    };
-    let cookie = cookie
-        .map(|path| Cookie::create(&path))
-        .transpose()
-        .with_context(writing)?;
-    if let Some(cookie) = &cookie {
-        cookie.allow(&mut auth);
+    if core.is_none() {
+        door.make_cookie(&dir.join(COOKIE_FILE))?;
     }
-    let rpc_server = {
-        let options = rpc::Options {
-            auth,
-            rest: args.rest,
-            ..rpc::Options::default()
-        };
-        rpc::serve(rpc_listener, Arc::clone(&node), options, stop.clone())
-    };
+    let rpc_server = rpc::serve(door.listeners, Arc::clone(&node), door.options, stop.clone());
     let pid = core
         .and_then(|files| files.pid.as_deref())
         .map(PidFile::create)
@@ -320,7 +348,7 @@ async fn answer(
             () = stop.wait() => Ok(()),
             () = save_addresses(bitcoin) => Ok(()),
             () = watch::watch(args.queue.watch_dir.as_deref(), torrent) => Ok(()),
-            () = notify_blocks(args.block_notify.as_deref(), bitcoin) => Ok(()),
+            () = notify::watch(args, bitcoin) => Ok(()),
         }
         .inspect(|()| stop.trigger())
     };
@@ -329,7 +357,7 @@ async fn answer(
         .and(rpc_server.context("RPC"))
         .and(dashboard.context("dashboard"))
         .map(|()| Doorplate {
-            _cookie: cookie,
+            _cookie: door.cookie,
             _pid: pid,
         })
 }
@@ -340,25 +368,46 @@ struct Doorplate {
     _pid: Option<PidFile>,
 }
 
-/// Runs a person's command at each new tip.
-async fn notify_blocks(command: Option<&str>, bitcoin: Option<&Bitcoin>) {
-    let (Some(command), Some(bitcoin)) = (command, bitcoin) else {
-        return std::future::pending().await;
-    };
-    let mut tip = bitcoin.tip.clone();
-    while tip.changed().await.is_ok() {
-        let command = command.replace("%s", &tip.borrow_and_update().to_string());
-        let run = tokio::task::spawn_blocking(move || {
-            let status = std::process::Command::new("sh").args(["-c", &command]).status();
-            match status {
-                Ok(status) if status.success() => {}
-                Ok(status) => tracing::warn!("the command of --block-notify ended with {status}: {command}"),
-                Err(error) => tracing::warn!("the command of --block-notify cannot be run: {error}"),
-            }
-        });
-        let _ = run.await;
+/// Where RPC is answered, and to whom.
+struct Door {
+    listeners: Vec<TcpListener>,
+    options: rpc::Options,
+    cookie: Option<Cookie>,
+}
+
+impl Door {
+    /// Writes the login of this run.
+    fn make_cookie(&mut self, path: &Path) -> anyhow::Result<()> {
+        let cookie = Cookie::create(path).with_context(|| format!("cannot write the login file {}", path.display()))?;
+        cookie.allow(&mut self.options.auth);
+        self.cookie = Some(cookie);
+        Ok(())
     }
-    std::future::pending().await
+
+    /// Says that we are not ready, until we are.
+    fn warm_up(&self, ready: Stop) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+        let twins = self.listeners.iter().map(|listener| {
+            let twin = std::net::TcpListener::from(listener.as_fd().try_clone_to_owned()?);
+            TcpListener::from_std(twin)
+        });
+        let twins = twins.collect::<std::io::Result<Vec<_>>>()?;
+        Ok(tokio::spawn(rpc::warm_up(twins, self.options.clone(), ready)))
+    }
+}
+
+/// Who may call RPC, and what.
+fn access(args: &RunArgs) -> rpc::Access {
+    let mut access = rpc::Access::default();
+    for network in &args.rpc_allow {
+        access.allow_network(*network);
+    }
+    for list in &args.rpc_whitelist {
+        access.add_whitelist(list);
+    }
+    if let Some(listed_only) = args.rpc_whitelist_default {
+        access.set_listed_only(listed_only);
+    }
+    access
 }
 
 async fn listen(addr: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {

@@ -2,7 +2,7 @@
 
 use super::waits;
 use crate::rpc::method::{Arg, Kind, Method, Run};
-use crate::rpc::{block_stats, chain, coins, deployments, index, mempool, operate, scan, snapshot, tx_proof};
+use crate::rpc::{activity, block_stats, chain, coins, deployments, index, mempool, operate, scan, snapshot, tx_proof};
 
 const BLOCK_HASH: Arg = Arg::required("blockhash", Kind::Hex, "The block's hash.");
 
@@ -311,7 +311,7 @@ pub(super) static METHODS: &[Method] = &[
     },
     Method {
         name: "invalidateblock",
-        group: "blockchain",
+        group: "hidden",
         about: "Treats a block as if it broke a rule, for good, and follows the best chain without it.",
         args: &[BLOCK_HASH],
         result: "null",
@@ -339,7 +339,7 @@ pub(super) static METHODS: &[Method] = &[
     },
     Method {
         name: "reconsiderblock",
-        group: "blockchain",
+        group: "hidden",
         about: "Forgets that a block, its ancestors and its descendants were invalid, and judges them anew; undoes \
                 invalidateblock.",
         args: &[BLOCK_HASH],
@@ -353,6 +353,50 @@ pub(super) static METHODS: &[Method] = &[
         args: &[Arg::required("proof", Kind::Hex, "The proof.")],
         result: "[\"txid\",...]    what it proves; empty when it proves nothing",
         run: Run::Blocking(tx_proof::verifytxoutproof),
+    },
+    Method {
+        name: "getdescriptoractivity",
+        group: "blockchain",
+        about: "What blocks and the memory pool spend of, and pay to, descriptors.",
+        args: &[
+            Arg::required("blockhashes", Kind::List, "Blocks of the main chain, in any order."),
+            Arg::required(
+                "scanobjects",
+                Kind::List,
+                "Descriptors, or objects with desc and range: the last index or the first and the last.",
+            ),
+            Arg::default(
+                "include_mempool",
+                Kind::Bool,
+                "true",
+                "Whether to look into the memory pool, too.",
+            ),
+        ],
+        result: "{...}    activity: for each spend and receive the amount, the output and where it happened",
+        run: Run::Blocking(activity::getdescriptoractivity),
+    },
+    Method {
+        name: "scanblocks",
+        group: "blockchain",
+        about: "Finds by their filters the blocks that have to do with descriptors; needs `--index filter`.",
+        args: &[
+            Arg::required("action", Kind::Str, "start, status or abort."),
+            Arg::optional(
+                "scanobjects",
+                Kind::List,
+                "Descriptors, or objects with desc and range: the last index or the first and the last.",
+            ),
+            Arg::default("start_height", Kind::Num, "0", "The first block looked at."),
+            Arg::optional("stop_height", Kind::Num, "The last one; the tip when left out."),
+            Arg::default("filtertype", Kind::Str, "basic", "The type of filter."),
+            Arg::optional(
+                "options",
+                Kind::Options(&["filter_false_positives"]),
+                "filter_false_positives: look into each block that is found, whether it is really one.",
+            ),
+        ],
+        result: "{...}    from_height, to_height, relevant_blocks, completed; or how far a scan is",
+        run: Run::Blocking(activity::scanblocks),
     },
     Method {
         name: "scantxoutset",

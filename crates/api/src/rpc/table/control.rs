@@ -1,10 +1,23 @@
 //! The methods about this process, defined once.
 
 use super::waits;
-use crate::rpc::control;
 use crate::rpc::method::{Arg, Kind, Method, Run};
+use crate::rpc::{control, logging, testing};
 
 pub(super) static METHODS: &[Method] = &[
+    Method {
+        name: "getmemoryinfo",
+        group: "control",
+        about: "How much memory is locked.",
+        args: &[Arg::default(
+            "mode",
+            Kind::Str,
+            "stats",
+            "stats; mallocinfo tells of an allocator that is not used here.",
+        )],
+        result: "{...}    locked: used, free, total, locked, chunks_used, chunks_free",
+        run: Run::Blocking(testing::getmemoryinfo),
+    },
     Method {
         name: "getrpcinfo",
         group: "control",
@@ -20,6 +33,21 @@ pub(super) static METHODS: &[Method] = &[
         args: &[Arg::optional("command", Kind::Str, "The method to explain.")],
         result: "\"text\"    (string)",
         run: Run::Blocking(control::help),
+    },
+    Method {
+        name: "logging",
+        group: "control",
+        about: "Tells, and chooses, which parts of the node log more.",
+        args: &[
+            Arg::optional(
+                "include",
+                Kind::List,
+                "Categories that are to log more; all for every one.",
+            ),
+            Arg::optional("exclude", Kind::List, "Categories that are not."),
+        ],
+        result: "{...}    for each category whether it does",
+        run: Run::Blocking(logging::logging),
     },
     Method {
         name: "stop",

@@ -7,7 +7,7 @@ use crate::rpc::{block_template, mining, mining_info, submit};
 pub(super) static METHODS: &[Method] = &[
     Method {
         name: "generatetoaddress",
-        group: "mining",
+        group: "hidden",
         about: "Finds blocks that pay to an address. Only of use where blocks are easy: on regtest.",
         args: &[
             Arg::required("nblocks", Kind::Num, "How many."),
@@ -24,7 +24,7 @@ pub(super) static METHODS: &[Method] = &[
     },
     Method {
         name: "generatetodescriptor",
-        group: "mining",
+        group: "hidden",
         about: "Finds blocks that pay to a descriptor. Only of use where blocks are easy: on regtest.",
         args: &[
             Arg::required("num_blocks", Kind::Num, "How many."),
@@ -41,7 +41,7 @@ pub(super) static METHODS: &[Method] = &[
     },
     Method {
         name: "generateblock",
-        group: "mining",
+        group: "hidden",
         about: "Finds a block with these transactions alone, whose fees nobody takes. Only of use on regtest.",
         args: &[
             Arg::required("output", Kind::Str, "The address or descriptor that the coinbase pays."),

@@ -4,9 +4,11 @@ mod blockchain;
 mod by_hand;
 mod control;
 mod dunlin;
+mod hidden;
 mod mempool;
 mod mining;
 mod network;
+mod psbt;
 mod raw_transactions;
 mod torrent;
 mod util;
@@ -23,9 +25,11 @@ pub(crate) fn all() -> Vec<&'static Method> {
         waiting::METHODS,
         control::METHODS,
         dunlin::METHODS,
+        hidden::METHODS,
         mempool::METHODS,
         mining::METHODS,
         network::METHODS,
+        psbt::METHODS,
         raw_transactions::METHODS,
         torrent::METHODS,
         util::METHODS,
