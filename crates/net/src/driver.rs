@@ -13,6 +13,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::buffers::Buffers;
 use crate::config::ReactorConfig;
 use crate::handle::Completer;
 use crate::link::{Link, run};
@@ -34,6 +35,7 @@ pub(crate) struct Driver<M: Machine, C> {
     machine: RefCell<M>,
     links: RefCell<HashMap<LinkId, Rc<Link<C>>>>,
     pub(crate) sockets: RefCell<Vec<Rc<UdpSocket>>>,
+    pub(crate) buffers: Buffers,
     next_link: Cell<u64>,
     inbound: Cell<usize>,
     make_codec: MakeCodec<C>,
@@ -80,6 +82,7 @@ where
             machine: RefCell::new(machine),
             links: RefCell::new(HashMap::new()),
             sockets: RefCell::default(),
+            buffers: Buffers::default(),
             next_link: Cell::new(1),
             inbound: Cell::new(0),
             make_codec: hooks.make_codec,
@@ -240,6 +243,7 @@ where
 
     /// Looks after links that do not move: closing ones at their deadline, those whose peer does not read.
     pub(crate) fn tick(&self) {
+        self.buffers.tick();
         let now = self.clock.now();
         for link in self.links.borrow().values() {
             link.tick(now, &self.config);

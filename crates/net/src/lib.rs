@@ -5,6 +5,7 @@
 //! back through a [`Completer`]. Beside it stand what jobs need: a [`Pool`] of named threads, bounded blocking
 //! [`http`] requests and [`udp`] exchanges for trackers.
 
+mod buffers;
 mod clock;
 mod config;
 mod datagrams;

@@ -19,14 +19,15 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::Clock;
+use crate::buffers::{BUFFER, Buffers};
 use crate::config::ReactorConfig;
 use crate::driver::Driver;
 use crate::registry::Counters;
 
 /// The first read of a link that was idle.
 const MIN_READ: usize = 4 << 10;
-/// A read of a link that is busy.
-const MAX_READ: usize = 256 << 10;
+/// A busy link's buffer with less room than this is not read into any more.
+const LEAST_READ: usize = 32 << 10;
 /// A message that says how long it is gets room for at most this many times of what has come of it.
 const TRUST: usize = 16;
 /// Messages delivered in one turn; then other links have theirs.
@@ -216,10 +217,7 @@ where
     M: Machine + 'static,
     C: Codec<Msg = M::Msg> + 'static,
 {
-    let mut reader = Reader {
-        input: BytesMut::new(),
-        size: MIN_READ,
-    };
+    let mut reader = Reader::new();
     let cause = poll_fn(|cx| {
         remember(&link.waker, cx);
         link.in_turn.set(true);
@@ -269,6 +267,8 @@ struct Reader {
     input: BytesMut,
     /// How much the next read asks for: grows while reads come back full, falls when the link idles.
     size: usize,
+    /// The memory behind `input` is one of the reactor's buffers.
+    shared: bool,
 }
 
 fn turn<M, C>(
@@ -367,7 +367,7 @@ where
                 messages -= 1;
                 driver.input(Input::Received { link: link.id, msg });
             }
-            Ok(None) => match reader.fill(cx, stream, link.codec.borrow().missing(&reader.input)) {
+            Ok(None) => match reader.fill(cx, stream, link.codec.borrow().missing(&reader.input), &driver.buffers) {
                 Poll::Ready(Ok(0)) => return Wait::Over(DisconnectCause::Remote),
                 Poll::Ready(Ok(read)) => {
                     link.counters.read(read);
@@ -383,30 +383,69 @@ where
 }
 
 impl Reader {
+    fn new() -> Self {
+        Self {
+            input: BytesMut::new(),
+            size: MIN_READ,
+            shared: false,
+        }
+    }
+
     /// One read. An idle link holds no memory: the buffer is made when bytes are there.
     ///
     /// A message that still needs `missing` bytes (0 when that is not known) gets room for just these, because what is
     /// made of it may keep the whole buffer in memory; but never more than some times of what has come of it.
-    fn fill(&mut self, cx: &mut Context<'_>, stream: &mut TcpStream, missing: usize) -> Poll<io::Result<usize>> {
+    fn fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut TcpStream,
+        missing: usize,
+        buffers: &Buffers,
+    ) -> Poll<io::Result<usize>> {
         if stream.poll_read_ready(cx)?.is_pending() {
             if self.input.is_empty() {
-                self.input = BytesMut::new();
+                self.replace(BytesMut::new(), false, buffers);
                 self.size = MIN_READ;
             }
             return Poll::Pending;
         }
         let room = self.input.capacity() - self.input.len();
         if missing == 0 {
-            self.input.reserve(self.size);
+            self.make_room(room, buffers);
         } else if room < missing {
             let earned = self.input.len().saturating_mul(TRUST).max(self.size);
-            self.input.reserve(missing.clamp(MIN_READ, earned.max(MIN_READ)));
+            let more = missing.clamp(MIN_READ, earned.max(MIN_READ));
+            if self.shared {
+                let mut fresh = BytesMut::with_capacity(self.input.len() + more);
+                fresh.extend_from_slice(&self.input);
+                self.replace(fresh, false, buffers);
+            } else {
+                self.input.reserve(more);
+            }
         }
         let read = ready!(pin!(stream.read_buf(&mut self.input)).poll(cx))?;
         if read >= self.size {
-            self.size = (self.size * 4).min(MAX_READ);
+            self.size = (self.size * 4).min(BUFFER);
         }
         Poll::Ready(Ok(read))
+    }
+
+    /// A busy link fills one buffer after another, so that what keeps a buffer in memory are mostly bytes of use.
+    fn make_room(&mut self, room: usize, buffers: &Buffers) {
+        if self.size < BUFFER || self.input.len() > BUFFER - LEAST_READ {
+            self.input.reserve(self.size);
+        } else if room < LEAST_READ {
+            let mut fresh = buffers.take();
+            fresh.extend_from_slice(&self.input);
+            self.replace(fresh, true, buffers);
+        }
+    }
+
+    fn replace(&mut self, input: BytesMut, shared: bool, buffers: &Buffers) {
+        let spent = std::mem::replace(&mut self.input, input);
+        if std::mem::replace(&mut self.shared, shared) {
+            buffers.give(spent);
+        }
     }
 }
 

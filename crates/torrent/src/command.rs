@@ -126,7 +126,7 @@ impl Default for Limits {
             unchoke_slots: 8,
             pipeline: 512,
             peer_requests: 2000,
-            dirty_bytes: 64 << 20,
+            dirty_bytes: 24 << 20,
             upload_window: 4 << 20,
         }
     }

@@ -15,8 +15,8 @@ use super::open::Access;
 use super::storage::{Segment, Storage};
 use super::{DiskError, DiskErrorKind};
 
-/// Read at once.
-const BUFFER: usize = 1 << 20;
+/// Read at once; it is hashed while it is in the processor's own cache.
+const BUFFER: usize = 256 << 10;
 
 impl Storage {
     /// The pieces of `range` that are on disk, whole and right.

@@ -2,11 +2,35 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::open::Access;
 use super::storage::Storage;
 use super::{DiskError, DiskErrorKind};
+
+/// An open file.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    file: File,
+    writing: Mutex<()>,
+}
+
+impl OpenFile {
+    /// Holds off other writers. The system takes one at a time into a file and lets the others spin for it; they sleep
+    /// here instead.
+    pub(super) fn write_alone(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Deref for OpenFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.file
+    }
+}
 
 /// A torrent's number and a file's index in it.
 type Key = (u64, usize);
@@ -27,7 +51,7 @@ struct OpenFiles {
 
 #[derive(Debug)]
 struct Slot {
-    file: Arc<File>,
+    file: Arc<OpenFile>,
     writable: bool,
     used: u64,
 }
@@ -49,7 +73,7 @@ impl Handles {
     }
 
     /// A torrent's file, open for what is wanted. The file is opened without the lock held.
-    pub(super) fn get(&self, storage: &Storage, index: usize, access: Access) -> Result<Arc<File>, DiskError> {
+    pub(super) fn get(&self, storage: &Storage, index: usize, access: Access) -> Result<Arc<OpenFile>, DiskError> {
         let key = (storage.id, index);
         if let Some(file) = self.lock().used(key, access) {
             return Ok(file);
@@ -64,7 +88,10 @@ impl Handles {
             }
             other => other?,
         };
-        let file = Arc::new(opened);
+        let file = Arc::new(OpenFile {
+            file: opened,
+            writing: Mutex::new(()),
+        });
         let mut open = self.lock();
         open.insert(key, Arc::clone(&file), access == Access::Write);
         let mut dropped = open.shrink(self.max);
@@ -87,7 +114,7 @@ impl Handles {
 }
 
 impl OpenFiles {
-    fn used(&mut self, key: Key, access: Access) -> Option<Arc<File>> {
+    fn used(&mut self, key: Key, access: Access) -> Option<Arc<OpenFile>> {
         let slot = self
             .slots
             .get_mut(&key)
@@ -99,7 +126,7 @@ impl OpenFiles {
         Some(Arc::clone(&slot.file))
     }
 
-    fn insert(&mut self, key: Key, file: Arc<File>, writable: bool) {
+    fn insert(&mut self, key: Key, file: Arc<OpenFile>, writable: bool) {
         // Two threads may have opened the same file at once; the one that can write stays.
         if self.slots.get(&key).is_some_and(|slot| slot.writable && !writable) {
             return;
@@ -117,14 +144,14 @@ impl OpenFiles {
         );
     }
 
-    fn remove(&mut self, key: Key) -> Option<Arc<File>> {
+    fn remove(&mut self, key: Key) -> Option<Arc<OpenFile>> {
         let slot = self.slots.remove(&key)?;
         self.order.remove(&slot.used);
         Some(slot.file)
     }
 
     /// Takes out the longest unused files beyond `max`; the caller drops them after the lock.
-    fn shrink(&mut self, max: usize) -> Vec<Arc<File>> {
+    fn shrink(&mut self, max: usize) -> Vec<Arc<OpenFile>> {
         let mut dropped = Vec::new();
         while self.slots.len() > max {
             let Some((_, key)) = self.order.pop_first() else { break };

@@ -8,6 +8,7 @@
 //! is what was there before. Files are opened through their folder, component by component, and no symbolic link
 //! below the download folder is ever followed.
 
+mod buffers;
 mod check;
 mod error;
 mod handles;
@@ -22,6 +23,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use buffers::Buffers;
 pub use error::{DiskError, DiskErrorKind};
 use handles::Handles;
 pub use job::{Done, Job, Opened, Verdict};
@@ -37,6 +39,7 @@ pub const DEFAULT_OPEN_FILES: usize = 200;
 #[derive(Debug)]
 pub struct Disk {
     handles: Handles,
+    buffers: Buffers,
     torrents: RwLock<HashMap<InfoHash, Arc<Storage>>>,
     next_id: AtomicU64,
     /// Resume files are written one at a time, so that an older one never replaces a newer one half-way.
@@ -54,6 +57,7 @@ impl Disk {
     pub fn new(max_open_files: usize) -> Self {
         Self {
             handles: Handles::new(max_open_files),
+            buffers: Buffers::default(),
             torrents: RwLock::default(),
             next_id: AtomicU64::new(0),
             saving: Mutex::new(()),
@@ -119,7 +123,7 @@ impl Disk {
             } => {
                 let result = self
                     .storage(info_hash)
-                    .and_then(|storage| storage.read_block(&self.handles, block));
+                    .and_then(|storage| storage.read_block(&self.handles, &self.buffers, block));
                 Done::Read {
                     info_hash,
                     block,

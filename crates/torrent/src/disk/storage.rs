@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
+use super::buffers::Buffers;
 use super::handles::Handles;
 use super::open::{Access, delete_beneath, open_beneath};
 use super::{DiskError, Opened};
@@ -218,17 +219,19 @@ impl Storage {
             .collect()
     }
 
-    pub(super) fn read_block(&self, handles: &Handles, block: Block) -> Result<Bytes, DiskError> {
+    pub(super) fn read_block(&self, handles: &Handles, buffers: &Buffers, block: Block) -> Result<Bytes, DiskError> {
         if !self.metainfo.contains(block) || block.len > MAX_BLOCK_LEN {
             return Err(DiskError::misuse(&self.dir, "no such block in the torrent"));
         }
         let start = self.metainfo.piece_offset(block.piece) + u64::from(block.begin);
-        let mut bytes = vec![0; block.len as usize];
-        let mut rest = &mut bytes[..];
+        let mut buffer = buffers.take(block.len as usize);
+        let mut rest = buffer.as_mut();
         for segment in self.segments(start..start + u64::from(block.len)) {
             let (part, after) = rest.split_at_mut(segment.len as usize);
             rest = after;
-            if !segment.pad {
+            if segment.pad {
+                part.fill(0);
+            } else {
                 let file = handles.get(self, segment.file, Access::Read)?;
                 file.read_exact_at(part, segment.offset)
                     .map_err(|error| match error.kind() {
@@ -239,7 +242,7 @@ impl Storage {
                     })?;
             }
         }
-        Ok(bytes.into())
+        Ok(buffer.into())
     }
 
     pub(super) fn mark_dirty(&self, file: usize) {

@@ -45,6 +45,7 @@ impl Storage {
             }
             let file = handles.get(self, segment.file, Access::Write)?;
             self.mark_dirty(segment.file);
+            let _alone = file.write_alone();
             write_from(&file, segment.offset, &mut source, segment.len)
                 .map_err(|error| DiskError::io(&self.path(segment.file), "cannot write", &error))?;
         }
