@@ -255,7 +255,10 @@ pub fn command(ask: Ask) -> Command {
             info_hash: hash(torrent),
             peers: peers.into_iter().map(addr).collect(),
         },
-        Ask::Query => Command::Query { ticket: 1 },
+        Ask::Query => Command::Query {
+            info_hash: None,
+            ticket: 1,
+        },
         Ask::Listening(port) => Command::Listening { port },
         Ask::Stop => Command::Stop,
     }

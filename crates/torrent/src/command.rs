@@ -271,8 +271,10 @@ pub enum Command {
         /// Which torrent.
         info_hash: InfoHash,
     },
-    /// Tell the state of every torrent; answered by [`Event::Status`].
+    /// Tell the state of every torrent, or of one; answered by [`Event::Status`].
     Query {
+        /// This one alone, if it is there.
+        info_hash: Option<InfoHash>,
         /// Given back.
         ticket: u64,
     },

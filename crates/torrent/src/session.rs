@@ -83,6 +83,10 @@ pub struct Session {
     again: Vec<Dial>,
     discovery: Option<Discovery>,
     lsd: Option<Lsd>,
+    /// Torrents that are looked at in each tick.
+    awake: BTreeSet<InfoHash>,
+    /// When to look at which other torrent; one that woke up early is looked at once more then.
+    asleep: BTreeSet<(Now, InfoHash)>,
     /// When which torrent is to be looked for; those that are being looked for, or have no use for it, are not here.
     searches: BTreeSet<(Now, InfoHash)>,
     /// How many are being looked for.
@@ -109,6 +113,8 @@ impl Session {
             links: BTreeMap::new(),
             dials: BTreeMap::new(),
             again: Vec::new(),
+            awake: BTreeSet::new(),
+            asleep: BTreeSet::new(),
             searches: BTreeSet::new(),
             searching: 0,
             next_refill: None,
@@ -133,7 +139,10 @@ impl Session {
         let mut with = |name: InfoHash, act: &mut dyn FnMut(&mut Torrent, &mut Shared)| {
             let info_hash = self.aliases.get(&name).copied().unwrap_or(name);
             match self.torrents.get_mut(&info_hash) {
-                Some(torrent) => act(torrent, shared),
+                Some(torrent) => {
+                    self.awake.insert(info_hash);
+                    act(torrent, shared);
+                }
                 None => shared.out.event(Event::Error {
                     info_hash,
                     text: "no such torrent".to_owned(),
@@ -179,7 +188,10 @@ impl Session {
                     .copied()
                     .unwrap_or(request.info_hash);
                 match self.torrents.get_mut(&info_hash) {
-                    Some(torrent) => torrent.read_stream(now, shared, &request),
+                    Some(torrent) => {
+                        self.awake.insert(info_hash);
+                        torrent.read_stream(now, shared, &request);
+                    }
                     None => shared.out.event(Event::Read {
                         ticket: request.ticket,
                         result: Err("no such torrent".to_owned()),
@@ -187,8 +199,14 @@ impl Session {
                 }
             }
             Command::EndStream { info_hash, stream } => with(info_hash, &mut |torrent, _| torrent.end_stream(stream)),
-            Command::Query { ticket } => {
-                let torrents = self.status(now);
+            Command::Query { info_hash, ticket } => {
+                let torrents = match info_hash {
+                    None => self.status(now),
+                    Some(name) => {
+                        let torrent = self.torrents.get(&self.named(name));
+                        torrent.map(|torrent| torrent.status(now)).into_iter().collect()
+                    }
+                };
                 self.shared.out.event(Event::Status { ticket, torrents });
             }
             Command::Listening { port } => shared.config.listen_port = port,
@@ -218,6 +236,7 @@ impl Session {
         }
         torrent.start(now, &mut self.shared);
         self.torrents.insert(info_hash, torrent);
+        self.awake.insert(info_hash);
         self.searches.insert((now, info_hash));
         if let Some(lsd) = &mut self.lsd {
             lsd.insert(now, info_hash);
@@ -275,7 +294,7 @@ impl Session {
         }
         for torrent in self.torrents.values_mut() {
             torrent.leave(now, &mut self.shared, &CloseReason::benign("shutting down"));
-            torrent.save_now(now, &mut self.shared);
+            torrent.save_news(now, &mut self.shared);
         }
     }
 
@@ -328,7 +347,10 @@ impl Session {
     }
 
     fn dial_ended(&mut self, now: Now, info_hash: Option<InfoHash>, addr: SocketAddr) {
-        if let Some(torrent) = info_hash.and_then(|info_hash| self.torrents.get_mut(&info_hash)) {
+        if let Some(info_hash) = info_hash
+            && let Some(torrent) = self.torrents.get_mut(&info_hash)
+        {
+            self.awake.insert(info_hash);
             torrent.dial_failed(now, addr);
         }
     }
@@ -400,6 +422,7 @@ impl Session {
             theirs,
         ) {
             Ok(()) => {
+                self.awake.insert(info_hash);
                 self.links.insert(link.id, Place::In(info_hash));
                 if let (true, true, Some(port)) = (
                     theirs.reserved.dht(),
@@ -435,7 +458,9 @@ impl Session {
                 self.shared.out.event(Event::Removed { info_hash, error });
             }
             Done::Disk(done) => {
-                if let Some(torrent) = self.torrents.get_mut(&done.info_hash()) {
+                let info_hash = done.info_hash();
+                if let Some(torrent) = self.torrents.get_mut(&info_hash) {
+                    self.awake.insert(info_hash);
                     torrent.disk_done(now, &mut self.shared, done);
                 }
             }
@@ -450,7 +475,9 @@ impl Session {
                 }
             }
             Done::Announced { request, result } => {
-                if let Some(torrent) = self.torrents.get_mut(&self.named(request.announce.info_hash)) {
+                let info_hash = self.named(request.announce.info_hash);
+                if let Some(torrent) = self.torrents.get_mut(&info_hash) {
+                    self.awake.insert(info_hash);
                     torrent.announced(now, &mut self.shared, &request, &result);
                 }
             }
@@ -474,11 +501,22 @@ impl Session {
             self.close(id, CloseReason::benign("no handshake"));
         }
         self.take_turns(now);
-        for (&info_hash, torrent) in &mut self.torrents {
+        while let Some(&(due, info_hash)) = self.asleep.first().filter(|(due, _)| *due <= now) {
+            self.asleep.remove(&(due, info_hash));
+            self.awake.insert(info_hash);
+        }
+        for info_hash in std::mem::take(&mut self.awake) {
+            let Some(torrent) = self.torrents.get_mut(&info_hash) else {
+                continue;
+            };
             torrent.tick(now, &mut self.shared);
             if torrent.has_due(now) {
                 self.shared.eager.insert(info_hash);
             }
+            match torrent.rests_until(now, &self.shared) {
+                Some(wake) => self.asleep.insert((wake, info_hash)),
+                None => self.awake.insert(info_hash),
+            };
         }
     }
 
@@ -499,8 +537,10 @@ impl Session {
             let left = &mut left[usize::from(downloads)];
             let queued = *left == 0;
             *left = left.saturating_sub(1);
-            if let Some(torrent) = self.torrents.get_mut(&info_hash) {
-                torrent.set_queued(now, &mut self.shared, queued);
+            if let Some(torrent) = self.torrents.get_mut(&info_hash)
+                && torrent.set_queued(now, &mut self.shared, queued)
+            {
+                self.awake.insert(info_hash);
             }
         }
     }
@@ -617,8 +657,11 @@ impl Session {
         } else {
             return self.tell_stopped();
         }
-        for torrent in self.torrents.values_mut() {
-            torrent.set_reading(&mut self.shared, !self.reads_paused);
+        // Only torrents that are awake have links.
+        for info_hash in &self.awake {
+            if let Some(torrent) = self.torrents.get_mut(info_hash) {
+                torrent.set_reading(&mut self.shared, !self.reads_paused);
+            }
         }
         self.tell_stopped();
     }

@@ -20,9 +20,13 @@ const READ_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 impl Torrent {
     /// A snapshot of every torrent.
     pub(crate) async fn status(&self) -> Result<Vec<TorrentStatus>, BackendError> {
+        self.status_of(None).await
+    }
+
+    async fn status_of(&self, info_hash: Option<InfoHash>) -> Result<Vec<TorrentStatus>, BackendError> {
         match self
             .answers
-            .ask(|ticket| self.command(Command::Query { ticket }))
+            .ask(|ticket| self.command(Command::Query { info_hash, ticket }))
             .await?
         {
             Event::Status { torrents, .. } => Ok(torrents),
@@ -31,12 +35,8 @@ impl Torrent {
     }
 
     async fn known(&self, info_hash: InfoHash) -> Result<(), BackendError> {
-        if self
-            .status()
-            .await?
-            .iter()
-            .any(|torrent| torrent.info_hash == info_hash)
-        {
+        let there = self.status_of(Some(info_hash)).await?;
+        if there.iter().any(|torrent| torrent.info_hash == info_hash) {
             return Ok(());
         }
         Err(BackendError::NotFound(format!("there is no torrent {info_hash}")))

@@ -28,6 +28,8 @@ pub(crate) struct Checking {
     pub(super) have: Bitfield,
     queue: VecDeque<Range<u32>>,
     running: usize,
+    /// Nothing had to be hashed: all that is there is as the resume data says.
+    as_saved: bool,
 }
 
 impl Torrent {
@@ -60,6 +62,7 @@ impl Torrent {
         };
         match result {
             Ok(opened) => {
+                checking.as_saved = opened.unknown.is_empty();
                 checking.have = opened.have;
                 checking.queue = opened.unknown.into();
                 self.check_on(now, shared);
@@ -100,16 +103,21 @@ impl Torrent {
         }
         if checking.running == 0 {
             let have = std::mem::take(&mut checking.have);
-            self.activate(now, shared, have);
+            let as_saved = checking.as_saved;
+            self.activate(now, shared, have, as_saved);
         }
     }
 
     /// It is known what is there: fetch the rest, serve what is there.
-    fn activate(&mut self, now: Now, shared: &mut Shared, have: Bitfield) {
+    fn activate(&mut self, now: Now, shared: &mut Shared, have: Bitfield, as_saved: bool) {
         let Some(meta) = &self.meta else { return };
         let shape = Shape::of(meta);
         let pieces = shape.pieces();
-        self.resume = None;
+        let saved = self.resume.take();
+        let news = !as_saved
+            || saved.is_none_or(|saved| {
+                saved.have != have || saved.trackers != self.trackers || saved.paused != self.paused
+            });
         shared.out.event(Event::Checked {
             info_hash: self.info_hash,
             have: have.count(),
@@ -142,7 +150,10 @@ impl Torrent {
         }
         self.answer_streams(shared);
         shared.eager.insert(self.info_hash);
-        self.save_now(now, shared);
+        // Thousands of torrents that are as they were are not all saved, and synced, at each start.
+        if news {
+            self.save_now(now, shared);
+        }
     }
 
     /// Believes nothing and looks again.

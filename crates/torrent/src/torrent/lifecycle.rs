@@ -14,6 +14,8 @@ use crate::tracker::{self, Announce, TrackerError};
 
 /// Progress is saved this often at most.
 const SAVE_EVERY: Duration = Duration::from_secs(15);
+/// The longest that a torrent with nothing to do is not looked at.
+const REST: Duration = Duration::from_secs(60);
 /// What trackers are told when nobody listens: port 0 would be refused by many of them.
 const NO_PORT: u16 = 1;
 
@@ -81,6 +83,14 @@ impl Torrent {
         self.save_if_due(now, shared);
     }
 
+    /// The same, unless the last save is as good.
+    pub(crate) fn save_news(&mut self, now: Now, shared: &mut Shared) {
+        let moved = self.up.total().max(self.down.total()) > 0;
+        if self.saves.wanted || moved || shared.config.seed_time_goal.is_some() {
+            self.save_now(now, shared);
+        }
+    }
+
     /// Whether everything that leaving set off is done.
     pub(crate) fn is_quiet(&self) -> bool {
         self.writes.is_empty() && !self.saves.running && !self.saves.now && !self.finishing
@@ -130,6 +140,24 @@ impl Torrent {
             self.tell_peers(now, shared);
         }
         self.save_if_due(now, shared);
+    }
+
+    /// When it is to be looked at next, after a [`Torrent::tick`]; `None` while it has to be looked at in each. Only
+    /// what does not download rests. In between, whoever gives it something to do has to see to it that it is looked
+    /// at again.
+    pub(crate) fn rests_until(&self, now: Now, shared: &Shared) -> Option<Now> {
+        let runs = self.is_running();
+        let serves = matches!(self.stage, Stage::Active(_)) && self.only_serves();
+        let quiet = self.peers.is_empty() && self.streams.is_empty() && self.is_quiet() && !self.saves.wanted;
+        if !quiet || runs && !serves {
+            return None;
+        }
+        let goal = shared.config.seed_time_goal;
+        let goal = goal.map(|goal| now + goal.saturating_sub(self.wishes.seeded));
+        let dues = [self.announcer.next_due(), self.swarm.next_due(), goal];
+        // What is due and was not done has to wait for something else.
+        let ahead = dues.into_iter().flatten().filter(|due| runs && *due > now);
+        Some(ahead.fold(now + REST, Now::min))
     }
 
     /// Makes the announce that is due, if one is.

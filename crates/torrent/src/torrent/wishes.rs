@@ -173,10 +173,10 @@ impl Torrent {
         self.wishes.queued = true;
     }
 
-    /// It waits for its turn from now on, or has it.
-    pub(crate) fn set_queued(&mut self, now: Now, shared: &mut Shared, queued: bool) {
+    /// It waits for its turn from now on, or has it; true when that is news.
+    pub(crate) fn set_queued(&mut self, now: Now, shared: &mut Shared, queued: bool) -> bool {
         if std::mem::replace(&mut self.wishes.queued, queued) == queued {
-            return;
+            return false;
         }
         if queued {
             self.leave(now, shared, &CloseReason::benign("torrent waits for its turn"));
@@ -184,5 +184,6 @@ impl Torrent {
             shared.eager.insert(self.info_hash);
             self.announce_if_due(now, shared);
         }
+        true
     }
 }
