@@ -56,6 +56,7 @@ probe() {
     need "the libevent headers" libevent-dev have_header event2/event.h
     need "Python 3 with venv" python3-venv python3 -c 'import ensurepip, venv'
     need "transmission-daemon" transmission-daemon have transmission-daemon
+    need "aria2" aria2 have aria2c
     need "ffmpeg" ffmpeg have ffmpeg
     need "Chromium" "$chromium_package" have_any chromium chromium-browser google-chrome
     need "chromedriver" "$driver_package" have chromedriver

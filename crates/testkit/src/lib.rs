@@ -5,6 +5,7 @@
 //! peer that serves whatever chain it is given ([`bitcoin_peer`]). A client that is missing is an error, never a
 //! skipped test: `make test` prepares them all, and `testkit-setup` says what is not there.
 
+pub mod aria2;
 pub mod bench_chain;
 pub mod bitcoin_peer;
 pub mod browser;

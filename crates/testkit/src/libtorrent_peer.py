@@ -133,6 +133,10 @@ class Peer:
             time.sleep(0.02)
         return {}
 
+    def recheck(self, request):
+        self.handles[request["info_hash"]].force_recheck()
+        return {}
+
     def remove(self, request):
         self.session.remove_torrent(self.handles.pop(request["info_hash"]))
         return {}
@@ -162,7 +166,20 @@ class Peer:
         return {"version": lt.version, "port": self.session.listen_port()}
 
 
-COMMANDS = {"add", "connect", "limit", "status", "peers", "flush", "remove", "create", "settings", "log", "version"}
+COMMANDS = {
+    "add",
+    "connect",
+    "create",
+    "flush",
+    "limit",
+    "log",
+    "peers",
+    "recheck",
+    "remove",
+    "settings",
+    "status",
+    "version",
+}
 
 
 def main():

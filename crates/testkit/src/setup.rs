@@ -91,6 +91,14 @@ pub fn transmission() -> Result<PathBuf> {
     found(&["transmission-daemon"])
 }
 
+/// aria2, with which the benches compare us.
+///
+/// # Errors
+/// When it is not installed.
+pub fn aria2() -> Result<PathBuf> {
+    found(&["aria2c"])
+}
+
 /// The player.
 ///
 /// # Errors

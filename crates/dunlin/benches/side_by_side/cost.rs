@@ -76,6 +76,28 @@ impl Meter {
         })
     }
 
+    /// Runs `work` and returns the cost at its end, with the most memory of its own, in bytes, that the process was seen
+    /// to have meanwhile: pages of files that it maps are not its own.
+    pub(crate) fn read_while_watched(&self, work: impl FnOnce() -> Result<()>) -> Result<(Cost, u64)> {
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let watch = scope.spawn(|| {
+                let mut most = 0;
+                while !ended.load(Ordering::Relaxed) {
+                    most = most.max(own_memory(self.pid).unwrap_or(0));
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                most
+            });
+            let outcome = work().and_then(|()| self.read());
+            ended.store(true, Ordering::Relaxed);
+            let most = watch
+                .join()
+                .map_err(|_| anyhow::anyhow!("the watching thread panicked"))?;
+            Ok((outcome?, most))
+        })
+    }
+
     /// Runs `stop`, which ends the process, and returns the last cost that was seen before its end.
     pub(crate) fn read_while(&self, stop: impl FnOnce() -> Result<()>) -> Result<Cost> {
         let mut last = self.read()?;
@@ -118,6 +140,11 @@ fn peak_memory(pid: u32) -> Result<u64> {
 /// Bytes that are resident now.
 pub(crate) fn resident(pid: u32) -> Result<u64> {
     Ok(number(pid, "status", "VmRSS:")? << 10)
+}
+
+/// Memory that the process has and that no file backs, bytes.
+pub(crate) fn own_memory(pid: u32) -> Result<u64> {
+    Ok(number(pid, "status", "RssAnon:")? << 10)
 }
 
 fn written(pid: u32) -> Result<u64> {

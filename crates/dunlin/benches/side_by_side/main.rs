@@ -1,8 +1,8 @@
 //! Dunlin and a real client on the same work, in turn, in one run: ratios, never times alone.
 //!
 //! `make bench` runs everything; `make bench ARGS=sync`, `relay` or `torrent` one part, and
-//! `make bench ARGS="sync --rows full --rounds 1"` one row of it. Every figure is the median of some
-//! rounds, in which both sides take turns so that a machine that slows down slows both.
+//! `make bench ARGS="sync --rows full --rounds 1"` one row of it, `--torrent-rows leech` one of the torrent engine's.
+//! Every figure is the median of some rounds, in which all sides take turns so that a machine that slows down slows all.
 
 mod chain;
 mod cost;
@@ -24,6 +24,9 @@ struct Args {
     /// Which rows of the parts sync and relay to run [default: all]
     #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(row_names()))]
     rows: Vec<String>,
+    /// Which rows of the torrent part to run [default: all]
+    #[arg(long, value_delimiter = ',')]
+    torrent_rows: Vec<torrent::Row>,
     /// Rounds of each measurement [default: 3, those that take minutes 1]
     #[arg(long)]
     rounds: Option<usize>,
