@@ -65,7 +65,7 @@ pub use outcome::{BlockError, BlockOutcome, ChainChange, HeaderReject, HeadersAc
 pub use params::{Network, Params, UnknownNetwork};
 pub use prune::{KEEP as PRUNE_KEEP, Prune};
 pub use reindex::Reindex;
-pub use reject::{Reject, RejectKind};
+pub use reject::{Reject, RejectKind, money};
 pub use search::SearchProgress;
 pub use store::ChainStore;
 pub use summary::{CoinsHash, CoinsSummary};

@@ -131,6 +131,18 @@ impl fmt::Display for Reject {
 
 impl std::error::Error for Reject {}
 
+/// Satoshi as bitcoins, as the texts of Core's rejects have them: at least two decimals, and none that is needless.
+pub fn money(satoshi: i64) -> String {
+    let sign = if satoshi < 0 { "-" } else { "" };
+    let (whole, part) = (
+        satoshi.unsigned_abs() / 100_000_000,
+        satoshi.unsigned_abs() % 100_000_000,
+    );
+    let part = format!("{part:08}");
+    let (cents, rest) = part.split_at(2);
+    format!("{sign}{whole}.{cents}{}", rest.trim_end_matches('0'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,5 +163,13 @@ mod tests {
             "bad-txns-inputs-missingorspent, input 0 in transaction abc"
         );
         assert_eq!(Reject::consensus("bad-cb-amount", "").to_string(), "bad-cb-amount");
+    }
+
+    #[test]
+    fn amounts_are_written_as_core_writes_them() {
+        assert_eq!(money(0), "0.00");
+        assert_eq!(money(1_000), "0.00001");
+        assert_eq!(money(150_000_000), "1.50");
+        assert_eq!(money(-123_456_789), "-1.23456789");
     }
 }

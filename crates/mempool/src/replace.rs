@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use bitcoin::Txid;
+use dunlin_chain::money;
 
 use crate::accept::Judged;
 use crate::entry::{Entry, Id};
@@ -114,18 +115,6 @@ impl Pool {
 /// Why a replacement that pays more is refused all the same.
 pub(crate) const NOT_BETTER: &str = "insufficient feerate: does not improve feerate diagram";
 
-/// Satoshi as bitcoins, with at least two and no needless decimals.
-fn money(satoshi: i64) -> String {
-    let sign = if satoshi < 0 { "-" } else { "" };
-    let (whole, part) = (
-        satoshi.unsigned_abs() / 100_000_000,
-        satoshi.unsigned_abs() % 100_000_000,
-    );
-    let part = format!("{part:08}");
-    let (cents, rest) = part.split_at(2);
-    format!("{sign}{whole}.{cents}{}", rest.trim_end_matches('0'))
-}
-
 /// A fee rate as Core writes it.
 pub(crate) fn rate_text(fee: i64, vsize: u64) -> String {
     let rate = FeeRate::of(bitcoin::Amount::from_sat(fee.max(0).unsigned_abs()), vsize).sat_per_kvb();
@@ -137,11 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amounts_are_written_as_core_writes_them() {
-        assert_eq!(money(0), "0.00");
-        assert_eq!(money(1_000), "0.00001");
-        assert_eq!(money(150_000_000), "1.50");
-        assert_eq!(money(-123_456_789), "-1.23456789");
+    fn rates_are_written_as_core_writes_them() {
         assert_eq!(rate_text(150, 100), "0.00001500 BTC/kvB");
     }
 }

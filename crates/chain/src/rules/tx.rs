@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use bitcoin::Amount;
 
 use super::block::{MAX_BLOCK_WEIGHT, WITNESS_SCALE_FACTOR};
-use crate::{Coin, Reject, RejectKind, TxParts};
+use crate::{Coin, Reject, RejectKind, TxParts, money};
 
 /// No amount, and no sum of amounts, exceeds this many satoshi.
 pub const MAX_MONEY: u64 = 21_000_000 * 100_000_000;
@@ -101,7 +101,7 @@ pub fn check_tx_inputs(tx: &impl TxParts, spent: &[Coin], height: u32) -> Result
     match value_in.checked_sub(value_out) {
         Some(fee) => Ok(Amount::from_sat(fee)),
         None => {
-            let (value_in, value_out) = (Amount::from_sat(value_in), Amount::from_sat(value_out));
+            let [value_in, value_out] = [value_in, value_out].map(|sum| money(i64::try_from(sum).unwrap_or(i64::MAX)));
             Err(Reject::consensus(
                 "bad-txns-in-belowout",
                 format!("value in ({value_in}) < value out ({value_out})"),
