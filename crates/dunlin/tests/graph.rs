@@ -294,8 +294,10 @@ fn all_end_on_one_tip_with_one_memory_pool() {
     for node in &graph.nodes {
         assert_eq!(node.call("listbanned", json!([])).unwrap(), json!([]));
         let log = node.log();
+        // Who still offers a block that was invalidated here by hand is left, as Core does; that is nobody's fault.
         let blamed = log
             .lines()
+            .filter(|line| !line.contains("duplicate-invalid"))
             .find(|line| line.contains("Misbehaving") || line.contains("is disconnected: "));
         assert_eq!(blamed, None);
     }
