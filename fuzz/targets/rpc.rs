@@ -10,12 +10,12 @@ use async_trait::async_trait;
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, header};
 use bitcoin::{BlockHash, Transaction};
+use bytes::Bytes;
 use dunlin_api::backend::{
-    AddKind, AddRequest, BackendError, Ban, ChainOpError, NetTotals, PeerRow, SubmitBlockError, SubmitTxError, Subnet,
-    TorrentStatus, Which,
+    AddKind, AddRequest, AddressBook, BackendError, Ban, ChainOpError, LinkId, NetTotals, PeerRow, Priority,
+    SubmitBlockError, SubmitTxError, Subnet, TorrentStatus, Which,
 };
-use dunlin_api::http::Hosts;
-use dunlin_api::rpc::{Auth, Shared, router};
+use dunlin_api::rpc::{Auth, Options, Shared, router};
 use dunlin_api::{BitcoinBackend, Node, Stop, TorrentBackend};
 use dunlin_chain::indexes::Indexes;
 use dunlin_chain::{Chain, Network, Params, ParsedBlock, View};
@@ -65,7 +65,19 @@ impl BitcoinBackend for Still {
     async fn add_node(&self, _: NetAddr, _: AddKind) -> Result<(), BackendError> {
         Ok(())
     }
+    async fn added_nodes(&self) -> Result<Vec<(SocketAddr, bool)>, BackendError> {
+        Ok(Vec::new())
+    }
+    async fn address_book(&self) -> Result<Box<AddressBook>, BackendError> {
+        no()
+    }
+    async fn ping(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
     async fn disconnect(&self, _: Which) -> Result<(), BackendError> {
+        no()
+    }
+    async fn fetch_block(&self, _: LinkId, _: BlockHash) -> Result<(), BackendError> {
         no()
     }
     async fn ban(&self, _: Subnet, _: u64) -> Result<(), BackendError> {
@@ -85,6 +97,9 @@ impl BitcoinBackend for Still {
     }
     fn services(&self) -> u64 {
         9
+    }
+    fn relays_txs(&self) -> bool {
+        true
     }
     fn size_on_disk(&self) -> u64 {
         0
@@ -117,6 +132,16 @@ impl TorrentBackend for Still {
     async fn recheck(&self, _: InfoHash) -> Result<(), BackendError> {
         Ok(())
     }
+    async fn prioritise(&self, _: InfoHash, _: Vec<(usize, Priority)>) -> Result<(), BackendError> {
+        Ok(())
+    }
+    async fn limit(&self, _: Option<InfoHash>, _: Option<u64>, _: Option<u64>) -> Result<(), BackendError> {
+        Ok(())
+    }
+    async fn read(&self, _: InfoHash, _: u64, _: u64, _: u32) -> Result<Bytes, BackendError> {
+        no()
+    }
+    fn end_stream(&self, _: InfoHash, _: u64) {}
     fn listening(&self) -> Vec<SocketAddr> {
         Vec::new()
     }
@@ -142,12 +167,17 @@ static ROUTER: LazyLock<axum::Router> = LazyLock::new(|| {
         data_dir: "/nowhere".into(),
         bitcoin: Some(still.clone()),
         torrent: Some(still),
+        zmq: None,
+        streams: dunlin_api::stream::Base::default(),
         stop: Stop::new(),
     };
     let mut auth = Auth::default();
     auth.add_password("u", "p");
-    let hosts = Hosts::new(([127, 0, 0, 1], 8332).into(), &[]);
-    router(Shared::new(Arc::new(node)), auth, hosts)
+    let options = Options {
+        auth,
+        ..Options::default()
+    };
+    router(Shared::new(Arc::new(node)), options, ([127, 0, 0, 1], 8332).into())
 });
 
 fuzz_target!(|body: &[u8]| {
